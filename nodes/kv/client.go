@@ -229,3 +229,6 @@ func (c *Client) breakOff(code Code, why string) {
 	c.state, c.waiting = closed, c.waiting[:0]
 	c.out, c.outSent, c.in = c.out[:0], 0, c.in[:0]
 }
+
+// Greeted tells whether the node has accepted the greeting.
+func (c *Client) Greeted() bool { return c.state == ready }

@@ -220,7 +220,7 @@ func ParseResponse(body []byte) (Response, error) {
 	if !in.done() || r.Grade > Doubtful || leader != uint64(r.Leader) {
 		return Response{}, ErrResponse
 	}
-	if (r.Grade == Answered) != (r.Code == Fine) || (r.Grade == Answered) != (r.Result.Status == Done) {
+	if (r.Grade == Answered) != (r.Code == Fine) || (r.Grade == Answered && r.Result.Status != Done) {
 		return Response{}, ErrResponse
 	}
 	return r, nil
