@@ -112,4 +112,5 @@ const Version = 1
 type History struct {
 	Header Header
 	Events []Event
+	Torn   bool // the file ended within a line: its writer died, and what came after is lost
 }
