@@ -142,9 +142,9 @@ func Completion(invoke history.Event, r kv.Response) history.Event {
 	case grade == kv.Answered:
 		return answered(invoke, r.Result)
 	case grade == kv.Refused, invoke.F == history.Read:
-		return ended(invoke, history.Fail, explain(r))
+		return ended(invoke, history.Fail, Explain(r))
 	}
-	return ended(invoke, history.Info, explain(r))
+	return ended(invoke, history.Info, Explain(r))
 }
 
 func ended(invoke history.Event, t history.Type, why string) history.Event {
@@ -152,8 +152,8 @@ func ended(invoke history.Event, t history.Type, why string) history.Event {
 	return invoke
 }
 
-// explain is the response in words: "no leader", "busy: 4096 in flight (n2 leads)".
-func explain(r kv.Response) string {
+// Explain is the response in words: "no leader", "busy: 4096 in flight (n2 leads)".
+func Explain(r kv.Response) string {
 	s := r.Code.String()
 	if r.Text != "" && r.Text != s {
 		s += ": " + r.Text
