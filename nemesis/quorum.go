@@ -1,0 +1,57 @@
+package nemesis
+
+import (
+	"slices"
+
+	"chaos/nodes"
+)
+
+// Majority is the largest set of members that are up, not frozen, and all
+// connected with each other both ways under the sum of the effects; of equal
+// ones the first. Delays don't part nodes, and links of clients don't count.
+//
+// It asks for more than an algorithm may need: under a ring a leader may still
+// reach a majority that can't reach each other. So what it calls able is able.
+func Majority(members []nodes.ID, effects []nodes.Effect) []nodes.ID {
+	bad := map[nodes.Link]bool{}
+	sick := map[nodes.ID]bool{}
+	for _, e := range effects {
+		switch e.Kind {
+		case nodes.Down, nodes.Frozen:
+			sick[e.Node] = true
+		case nodes.Cut, nodes.CutData, nodes.Reset:
+			bad[nodes.Link{From: e.From, To: e.To}] = true
+			bad[nodes.Link{From: e.To, To: e.From}] = true
+		}
+	}
+	well := slices.DeleteFunc(slices.Clone(members), func(m nodes.ID) bool { return sick[m] })
+	var best []nodes.ID
+	grow(nil, well, bad, &best)
+	return best
+}
+
+// grow tries every connected set that adds some of the candidates, in order, to
+// set, and leaves out what can't become larger than the best.
+func grow(set, candidates []nodes.ID, bad map[nodes.Link]bool, best *[]nodes.ID) {
+	if len(set) > len(*best) {
+		*best = slices.Clone(set)
+	}
+	for i, c := range candidates {
+		if len(set)+len(candidates)-i <= len(*best) {
+			return
+		}
+		var next []nodes.ID
+		for _, d := range candidates[i+1:] {
+			if !bad[nodes.Link{From: c, To: d}] {
+				next = append(next, d)
+			}
+		}
+		grow(append(slices.Clone(set), c), next, bad, best)
+	}
+}
+
+// Quorum tells whether more than half of the members are up, not frozen, and
+// connected with each other; see [Majority].
+func Quorum(members []nodes.ID, effects []nodes.Effect) bool {
+	return len(Majority(members, effects)) > len(members)/2
+}
