@@ -1,5 +1,120 @@
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
 
-func newAgentCommand() *cobra.Command { return &cobra.Command{Use: "agent"} }
+	"github.com/spf13/cobra"
+
+	"chaos/nodes/agent"
+)
+
+const (
+	minKey       = 16              // bytes of a key that guards a socket
+	maxStrangers = 8               // connections served or refused at once
+	acceptPause  = time.Second / 4 // after a failed accept, before the next
+)
+
+func newAgentCommand() *cobra.Command {
+	var listen, keyFile string
+	c := &cobra.Command{
+		Use:    "agent",
+		Short:  "be the hands of chaos on a host: start, hurt and heal one node",
+		Hidden: true,
+		Args:   cobra.NoArgs,
+		Long: `An agent starts one node as its child, kills, stops and restarts it, drops or
+delays what comes from its peers, proves what it did, and undoes all of it when
+its controller goes silent or the stream ends.
+
+It speaks JSON lines over its standard input and output, with one controller. So
+it runs wherever a stream can be had: in a container's attach stream, in an SSH
+session, beside the harness. With --listen it takes controllers over TCP
+instead, one at a time, and each must show the key.
+
+It needs CAP_NET_ADMIN in its network namespace for faults of links, and touches
+no table of the firewall but its own, chaos_<run>.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE)
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
+			defer stop()
+			o := agent.ServeOptions{Seed: uint64(time.Now().UnixNano()), Log: func(line string) { fmt.Fprintln(os.Stderr, line) }}
+			if listen == "" {
+				return agent.Serve(ctx, standardStream{os.Stdin, os.Stdout}, o)
+			}
+			key, err := readKey(keyFile)
+			if err != nil {
+				return err
+			}
+			o.Key, o.Sole = key, &sync.Mutex{}
+			return serveAgents(ctx, listen, o)
+		},
+	}
+	c.Flags().StringVar(&listen, "listen", "", "take controllers at this TCP address instead of standard input and output")
+	c.Flags().StringVar(&keyFile, "key-file", "", "file with the key that controllers must show; needed with --listen")
+	return c
+}
+
+// standardStream is the process's own input and output as one stream.
+type standardStream struct {
+	io.ReadCloser
+	out io.WriteCloser
+}
+
+func (s standardStream) Write(b []byte) (int, error) { return s.out.Write(b) }
+
+func (s standardStream) Close() error { return errors.Join(s.ReadCloser.Close(), s.out.Close()) }
+
+func readKey(path string) (string, error) {
+	if path == "" {
+		return "", errors.New("--listen needs --key-file: whoever reaches the address could stop the node")
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return "", err
+	}
+	b = bytes.TrimSpace(b)
+	if len(b) < minKey {
+		return "", fmt.Errorf("the key in %s has %d bytes; it needs %d", path, len(b), minKey)
+	}
+	return string(b), nil
+}
+
+// serveAgents serves one controller after the other until ctx ends.
+func serveAgents(ctx context.Context, addr string, o agent.ServeOptions) error {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { l.Close() })
+	defer stop()
+	var work sync.WaitGroup
+	defer work.Wait()
+	room := make(chan struct{}, maxStrangers)
+	for {
+		conn, err := l.Accept()
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			o.Log("accepting a controller: " + err.Error())
+			time.Sleep(acceptPause)
+			continue
+		}
+		room <- struct{}{}
+		work.Go(func() {
+			defer func() { <-room }()
+			if err := agent.Serve(ctx, conn, o); err != nil {
+				o.Log(err.Error())
+			}
+		})
+	}
+}

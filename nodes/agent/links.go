@@ -1,0 +1,221 @@
+package agent
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"reflect"
+	"sync"
+	"syscall"
+	"time"
+
+	"chaos/nodes"
+)
+
+// probeWait is how long a probe may take on a link that is not delayed.
+const probeWait = 300 * time.Millisecond
+
+// agentLinks are links that the agents' own firewalls hurt.
+type agentLinks struct {
+	fleet  *Fleet
+	mu     sync.Mutex
+	wanted map[nodes.Link]nodes.LinkState
+}
+
+// wantOf are the links that one host's firewall has to hurt, in order.
+func wantOf(id nodes.ID, wanted map[nodes.Link]nodes.LinkState) (out []linkWant) {
+	for _, l := range nodes.SortedLinks(wanted) {
+		if heldBy(l) == id {
+			out = append(out, linkWant{l, wanted[l]})
+		}
+	}
+	return out
+}
+
+func (a *agentLinks) Set(ctx context.Context, wanted map[nodes.Link]nodes.LinkState) error {
+	a.mu.Lock()
+	a.wanted = wanted
+	a.mu.Unlock()
+	return a.fleet.each(a.fleet.hosts, func(h *host) error {
+		want := wantOf(h.Self.ID, wanted)
+		h.mu.Lock()
+		c, same := h.ctl, reflect.DeepEqual(want, h.pushed)
+		h.mu.Unlock()
+		if c == nil && len(want) > 0 {
+			return fmt.Errorf("agent: %s: %w", h.Self.ID, errLost)
+		}
+		if c == nil || same {
+			return nil
+		}
+		if err := c.links(ctx, want); err != nil {
+			return fmt.Errorf("agent: the links of %s: %w", h.Self.ID, err)
+		}
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if h.ctl == c {
+			h.pushed = want
+		}
+		return nil
+	})
+}
+
+// A probeRun is one round of probes: for each link a nonce, and what was seen.
+type probeRun struct {
+	a     *agentLinks
+	watch map[nodes.ID][]watching // by the host that looks
+	send  map[nodes.ID][]sending  // by the host that sends
+	mu    sync.Mutex
+	seen  map[nodes.Link]seen
+	fails map[nodes.ID]string // what kept a host from looking or sending
+}
+
+func (a *agentLinks) Probe(ctx context.Context, links []nodes.Link) ([]nodes.Observation, error) {
+	r := &probeRun{
+		a: a, watch: map[nodes.ID][]watching{}, send: map[nodes.ID][]sending{},
+		seen: map[nodes.Link]seen{}, fails: map[nodes.ID]string{},
+	}
+	for _, l := range links {
+		w := watching{Link: l, Nonce: nonce()}
+		r.watch[heldBy(l)] = append(r.watch[heldBy(l)], w)
+		if l.From != nodes.Clients && l.To != nodes.Clients {
+			r.send[l.From] = append(r.send[l.From], sending{l.To, w.Nonce})
+		}
+	}
+	r.on(func(h *host, c *Controller) error {
+		if len(r.watch[h.Self.ID]) == 0 {
+			return nil
+		}
+		return c.expect(ctx, r.watch[h.Self.ID])
+	})
+	r.on(func(h *host, c *Controller) error {
+		if len(r.send[h.Self.ID]) == 0 {
+			return nil
+		}
+		return c.send(ctx, r.send[h.Self.ID])
+	})
+	r.on(func(h *host, c *Controller) error { return r.observe(ctx, h, c) })
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	out := make([]nodes.Observation, len(links))
+	for i, l := range links {
+		out[i] = r.describe(l)
+	}
+	return out, nil
+}
+
+// on does one step on every host at once, and remembers who could not.
+func (r *probeRun) on(do func(*host, *Controller) error) {
+	_ = r.a.fleet.each(r.a.fleet.hosts, func(h *host) error {
+		c, err := h.controller(), errLost
+		if c != nil {
+			err = do(h, c)
+		}
+		if err != nil {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.fails[h.Self.ID] = err.Error()
+		}
+		return nil
+	})
+}
+
+// observe asks one host what became of the probes that it should have got.
+// Links of clients are looked at one by one, since their probes are dials.
+func (r *probeRun) observe(ctx context.Context, h *host, c *Controller) error {
+	var peers []watching
+	var work sync.WaitGroup
+	defer work.Wait()
+	for _, w := range r.watch[h.Self.ID] {
+		if w.Link.From == nodes.Clients || w.Link.To == nodes.Clients {
+			work.Go(func() { r.dial(ctx, h, c, w) })
+			continue
+		}
+		peers = append(peers, w)
+	}
+	if len(peers) == 0 {
+		return nil
+	}
+	seen, err := c.observe(ctx, peers, r.a.patience(peers))
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i, w := range peers {
+		r.seen[w.Link] = seen[i]
+	}
+	return nil
+}
+
+// patience is how long these probes may take at most.
+func (a *agentLinks) patience(watch []watching) time.Duration {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var longest int64
+	for _, w := range watch {
+		longest = max(longest, a.wanted[w.Link].Delay+a.wanted[w.Link].Jitter)
+	}
+	return probeWait + time.Duration(longest)
+}
+
+// dial probes a link of clients by opening a connection as one of them. Being
+// refused is an answer, too, so the way is open. While it tries the host watches
+// its counter of drops; whichever shows first ends the probe.
+func (r *probeRun) dial(ctx context.Context, h *host, c *Controller, w watching) {
+	back := watching{Link: nodes.Link{From: w.Link.To, To: w.Link.From}}
+	ctx, cancel := context.WithTimeout(ctx, r.a.patience([]watching{w})+r.a.patience([]watching{back}))
+	defer cancel()
+	began, dialed := time.Now(), make(chan seen, 1)
+	go func() {
+		conn, err := r.a.fleet.o.Dial(ctx, h.Self, nodes.ClientPort)
+		if err == nil {
+			conn.Close()
+		}
+		s := seen{Passed: err == nil || errors.Is(err, syscall.ECONNREFUSED), Held: time.Since(began)}
+		if s.Passed {
+			cancel()
+		}
+		dialed <- s
+	}()
+	until, _ := ctx.Deadline()
+	counted, err := c.observe(ctx, []watching{w}, time.Until(until)-probeWait/2)
+	cancel()
+	result := <-dialed
+	if err == nil {
+		result.Before, result.Dropped = counted[0].Before, counted[0].Dropped
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.seen[w.Link] = result
+}
+
+// describe says in words what was seen of one link.
+func (r *probeRun) describe(l nodes.Link) nodes.Observation {
+	s, ok := r.seen[l]
+	o := nodes.Observation{Link: l, Passed: s.Passed, Took: s.Held, Dropped: s.Dropped}
+	switch {
+	case r.fails[heldBy(l)] != "" && !ok:
+		o.How = fmt.Sprintf("%s could not look: %s", heldBy(l), r.fails[heldBy(l)])
+	case s.Passed && s.Held > 0:
+		o.How = fmt.Sprintf("probe arrived after %s", s.Held)
+	case s.Passed:
+		o.How = "probe arrived"
+	case s.Dropped > 0:
+		o.How = fmt.Sprintf("probe lost, drop counter %d→%d", s.Before, s.Before+s.Dropped)
+	case r.fails[l.From] != "":
+		o.How = fmt.Sprintf("%s could not send: %s", l.From, r.fails[l.From])
+	default:
+		o.How = fmt.Sprintf("probe neither arrived nor was counted as dropped within %s", probeWait)
+	}
+	return o
+}
+
+// nonce draws a number that nobody can guess, so that nobody can forge an arrival.
+func nonce() uint64 {
+	var b [8]byte
+	rand.Read(b[:]) // it never fails
+	return binary.BigEndian.Uint64(b[:])
+}
