@@ -30,15 +30,16 @@ func Operations(h History) []Operation {
 // A Window is the life of one injection as its controller saw it: from the
 // completion of inject to the invocation of heal.
 type Window struct {
-	Note                     // what the events of the injection said of it, merged
-	From, To   int           // event indices; To is one past the last event where no heal was invoked
-	Start, End time.Duration // since the run began
-	Injected   bool          // proven when injected
-	Verified   bool          // proven just before the heal, and never found missing
-	Gap        bool          // found missing once
-	Healed     bool          // the heal was proven
-	Closed     bool          // a heal was invoked
-	HealedAt   time.Duration // when the heal was proven
+	Note                      // what the events of the injection said of it, merged
+	From, To    int           // event indices; To is one past the last event where no heal was invoked
+	Start, End  time.Duration // since the run began
+	Injected    bool          // proven when injected
+	Verified    bool          // proven just before the heal, and never found missing
+	Gap         bool          // found missing once
+	Healed      bool          // the heal was proven
+	Closed      bool          // a heal was invoked
+	HealedAt    time.Duration // when the heal was proven
+	HealedIndex int           // of the event that proves it
 }
 
 // Proven tells whether the fault was proven at both its ends, and that it was
@@ -92,7 +93,7 @@ func (w *Window) observe(e Event) {
 	case e.F == Heal && e.Type == Invoke && !w.Closed:
 		w.Closed, w.To, w.End = true, e.Index, e.Time
 	case e.F == Heal && e.Type == Ok && !w.Healed:
-		w.Healed, w.HealedAt = true, e.Time
+		w.Healed, w.HealedAt, w.HealedIndex = true, e.Time, e.Index
 	}
 }
 

@@ -1,0 +1,95 @@
+package linearizability
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"chaos/history"
+	"chaos/workload"
+)
+
+// listMax is how many elements of a list are spelled out.
+const listMax = 8
+
+func equal(a, b workload.Value) bool {
+	return a.Kind == b.Kind && a.Number == b.Number && slices.Equal(a.List, b.List)
+}
+
+// hash mixes a value (Fowler, Noll and Vo's FNV-1a over its words).
+func hash(v workload.Value) uint64 {
+	const prime = 1099511628211
+	h := (uint64(14695981039346656037) ^ uint64(v.Kind)) * prime
+	h = (h ^ uint64(v.Number)) * prime
+	for _, e := range v.List {
+		h = (h ^ uint64(e)) * prime
+	}
+	return h
+}
+
+// describeValue is "absent", "41", "[1 2 3]" or "a list of 57 that ends in [7 8 9]".
+func describeValue(v workload.Value) string {
+	switch {
+	case v.Kind == workload.Absent:
+		return "absent"
+	case v.Kind == workload.Number:
+		return fmt.Sprint(v.Number)
+	case len(v.List) <= listMax:
+		return fmt.Sprint(v.List)
+	}
+	return fmt.Sprintf("a list of %d that ends in %v", len(v.List), v.List[len(v.List)-listMax/2:])
+}
+
+// describeAsk is what was asked for: "read", "write 57", "cas 3 to 4".
+func describeAsk(c workload.Call) string {
+	switch c.F {
+	case history.Read, history.Delete:
+		return c.F
+	case history.CAS:
+		return fmt.Sprintf("cas %s to %s", describeValue(c.From), describeValue(c.Arg))
+	}
+	return fmt.Sprintf("%s %s", c.F, describeValue(c.Arg))
+}
+
+// describeCall is what was asked for and answered: "read → 41".
+func describeCall(c workload.Call) string {
+	ask := describeAsk(c)
+	switch {
+	case !c.Known:
+		return ask + " (end unknown)"
+	case c.F == history.CAS && c.Swapped:
+		return ask + " → swapped"
+	case c.F == history.CAS && !c.Revealed:
+		return ask + " → not swapped"
+	case c.F == history.CAS:
+		return fmt.Sprintf("%s → not swapped, saw %s", ask, describeValue(c.Out))
+	case c.F == history.Write || c.F == history.Delete || !c.Revealed:
+		return ask
+	}
+	return fmt.Sprintf("%s → %s", ask, describeValue(c.Out))
+}
+
+func seconds(t time.Duration) string { return fmt.Sprintf("%.3f s", t.Seconds()) }
+
+// place is "event 812, 3.204 s".
+func place(e history.Event) string { return fmt.Sprintf("event %d, %s", e.Index, seconds(e.Time)) }
+
+// node names who was asked, where that is known.
+func node(op history.Operation) string {
+	switch {
+	case op.Complete.Node != "":
+		return op.Complete.Node
+	case op.Invoke.Node != "":
+		return op.Invoke.Node
+	}
+	return "the cluster"
+}
+
+// capital begins a sentence.
+func capital(s string) string {
+	if s == "" {
+		return s
+	}
+	return strings.ToUpper(s[:1]) + s[1:]
+}

@@ -1,0 +1,227 @@
+package linearizability
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+
+	"chaos/history"
+	"chaos/workload"
+)
+
+const (
+	// searchBytes bounds the memory of one search: each configuration that
+	// Porcupine remembers holds one bit for every operation.
+	searchBytes = 512 << 20
+	// configurationBytes is what a configuration costs beside those bits.
+	configurationBytes = 200
+	// pollSteps is how many steps a search takes between looks at its context.
+	pollSteps = 256
+)
+
+// searchAll decides each key: Valid, Invalid, or Unknown where the bounds of
+// time or memory came first. Keys run in parallel, small ones first. Once a
+// key is found Invalid, those that stand behind it in that order are given up,
+// so that the key that is reported does not depend on the machine.
+func searchAll(ctx context.Context, keys []keyed) []Outcome {
+	results := make([]Outcome, len(keys))
+	order := make([]int, len(keys))
+	for i := range order {
+		order[i], results[i] = i, Unknown
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(len(keys[a].ops), len(keys[b].ops)) })
+	var next, worst atomic.Int64
+	worst.Store(int64(len(keys)))
+	var wait sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), len(keys)) {
+		wait.Add(1)
+		go func() {
+			defer wait.Done()
+			for {
+				place := next.Add(1) - 1
+				if place >= worst.Load() {
+					return
+				}
+				k := keys[order[place]]
+				stop := func() bool { return ctx.Err() != nil || worst.Load() < place }
+				results[order[place]] = decide(k.model, k.ops, stop)
+				if results[order[place]] == Invalid {
+					lower(&worst, place)
+				}
+			}
+		}()
+	}
+	wait.Wait()
+	return results
+}
+
+// lower sets a to v unless it is lower already.
+func lower(a *atomic.Int64, v int64) {
+	for old := a.Load(); v < old && !a.CompareAndSwap(old, v); old = a.Load() {
+	}
+}
+
+// decide judges one key, cheaply where it can. It is Unknown when stop said so
+// or memory ran out.
+func decide(m workload.Model, ops []operation, stop func() bool) Outcome {
+	if stop() {
+		return Unknown
+	}
+	ops = prune(ops)
+	if witness(m, ops) {
+		return Valid
+	}
+	return search(m, ops, stop)
+}
+
+// search asks Porcupine. Our own bounds end a search by making every further
+// step illegal: it then unwinds at once, and its answer is thrown away.
+func search(m workload.Model, ops []operation, stop func() bool) Outcome {
+	pm, s := boundedModel(m, len(ops), stop)
+	ok := porcupine.CheckOperations(pm, porcupineOperations(ops))
+	switch {
+	case ok:
+		return Valid
+	case s.stopped:
+		return Unknown
+	}
+	return Invalid
+}
+
+// bounded is a model's step function with an end.
+type bounded struct {
+	model   workload.Model
+	stop    func() bool
+	left    int // configurations that may still be remembered
+	steps   int
+	stopped bool
+}
+
+func boundedModel(m workload.Model, operations int, stop func() bool) (porcupine.Model, *bounded) {
+	s := &bounded{model: m, stop: stop, left: searchBytes / (operations/8 + configurationBytes)}
+	pm := porcupineModel(m)
+	pm.StepContext = s.step
+	return pm, s
+}
+
+func (s *bounded) step(ctx context.Context, state, input, _ any) (bool, any) {
+	if s.steps++; s.steps%pollSteps == 0 && (ctx.Err() != nil || s.stop()) || s.left <= 0 {
+		s.stopped = true
+	}
+	if s.stopped {
+		return false, state
+	}
+	ok, next := s.model.Step(state.(workload.State), input.(*operation).call)
+	if ok {
+		s.left--
+	}
+	return ok, next
+}
+
+// porcupineModel translates a model. Inputs are *operation, states are
+// workload.State, outputs are unused: a call holds both.
+func porcupineModel(m workload.Model) porcupine.Model {
+	return porcupine.Model{
+		Init: func() any { return m.Init },
+		Step: func(state, input, _ any) (bool, any) {
+			return m.Step(state.(workload.State), input.(*operation).call)
+		},
+		Equal: func(a, b any) bool { return equal(a.(workload.State), b.(workload.State)) },
+		Hash:  func(s any) uint64 { return hash(s.(workload.State)) },
+		DescribeOperation: func(input, _ any) string {
+			return describeCall(input.(*operation).call)
+		},
+		DescribeState: func(s any) string { return describeValue(s.(workload.State)) },
+	}
+}
+
+func porcupineOperations(ops []operation) []porcupine.Operation {
+	list := make([]porcupine.Operation, len(ops))
+	for i := range ops {
+		list[i] = porcupine.Operation{Input: &ops[i], Call: int64(ops[i].invoke), Return: int64(ops[i].ret)}
+	}
+	return list
+}
+
+const (
+	// pageOperations is the most operations that a page draws: the last ones
+	// would be too slow to look at.
+	pageOperations = 2000
+	// pageTimeout bounds the search behind a page.
+	pageTimeout = 10 * time.Second
+)
+
+// Visualize writes Porcupine's page about one key to w: its operations, the
+// longest orders that are legal, and the fault windows as annotations. Where
+// the key is not linearizable, the page ends with the answer that made it so.
+func Visualize(ctx context.Context, h history.History, key string, o Options, w io.Writer) error {
+	all := history.Operations(h)
+	keys, err := group(h.Header, slices.DeleteFunc(slices.Clone(all), func(op history.Operation) bool { return op.Invoke.Key != key }), o)
+	if err != nil {
+		return err
+	}
+	if len(keys) == 0 || len(keys[0].ops) == 0 {
+		return fmt.Errorf("linearizability: the history has no operation on key %q that can be drawn", key)
+	}
+	limited, cancel := context.WithTimeout(ctx, pageTimeout)
+	defer cancel()
+	stop := func() bool { return limited.Err() != nil }
+	ops := keys[0].ops
+	if decide(keys[0].model, ops, stop) == Invalid {
+		ops = shortestBeginning(ops, func(part []operation) bool { return decide(keys[0].model, part, stop) == Invalid })
+	}
+	ops = prune(ops)
+	if len(ops) > pageOperations {
+		return fmt.Errorf("linearizability: key %q has %d operations; a page can draw %d", key, len(ops), pageOperations)
+	}
+	bound, _ := boundedModel(keys[0].model, len(ops), stop)
+	_, info := porcupine.CheckOperationsVerbose(bound, pageRows(h, ops), 0)
+	info.AddAnnotations(annotations(h, ops))
+	return porcupine.Visualize(porcupineModel(keys[0].model), info, w)
+}
+
+// pageRows gives each process a row, in order of appearance.
+func pageRows(h history.History, ops []operation) []porcupine.Operation {
+	processes := make(map[int]int) // by event index
+	for _, e := range h.Events {
+		if e.Type == history.Invoke {
+			processes[e.Index] = e.Process
+		}
+	}
+	rows := make(map[int]int)
+	list := porcupineOperations(ops)
+	for i, o := range ops {
+		p := processes[o.invoke]
+		if _, ok := rows[p]; !ok {
+			rows[p] = len(rows)
+		}
+		list[i].ClientId = rows[p]
+	}
+	return list
+}
+
+// annotations are the fault windows that overlap the operations drawn.
+func annotations(h history.History, ops []operation) []porcupine.Annotation {
+	from, to := story{few: ops}.span()
+	var list []porcupine.Annotation
+	for _, w := range history.Windows(h) {
+		if w.From > to || w.To < from {
+			continue
+		}
+		list = append(list, porcupine.Annotation{
+			Tag: "faults", Start: int64(max(w.From, from)), End: int64(min(w.To, to)),
+			Description: w.Fault, BackgroundColor: "#f4c7c3",
+			Details: fmt.Sprintf("%s on %s, %s to %s", w.ID, strings.Join(w.Victims, ", "), seconds(w.Start), seconds(w.End)),
+		})
+	}
+	return list
+}
