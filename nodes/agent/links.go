@@ -183,7 +183,10 @@ func (r *probeRun) dial(ctx context.Context, h *host, c *Controller, w watching)
 	until, _ := ctx.Deadline()
 	counted, err := c.observe(ctx, []watching{w}, time.Until(until)-probeWait/2)
 	cancel()
-	result := <-dialed
+	var result seen
+	if err != nil || counted[0].Dropped == 0 {
+		result = <-dialed
+	} // else the packet that opens the connection is lost, whatever the dial may say later
 	if err == nil {
 		result.Before, result.Dropped = counted[0].Before, counted[0].Dropped
 	}

@@ -38,15 +38,15 @@ func serve(ctx context.Context, stream io.ReadWriteCloser, o ServeOptions) error
 	defer s.conn.close(nil)
 	stop := context.AfterFunc(ctx, func() { s.conn.close(ctx.Err()) })
 	defer stop()
-	if o.Sole != nil {
-		if !o.Sole.TryLock() {
-			return s.refuse(0, errors.New("agent: another controller is being served"))
-		}
-		defer o.Sole.Unlock()
-	}
 	first, err := s.greet()
 	if err != nil {
 		return err
+	}
+	if o.Sole != nil { // only now, so that a stranger can't keep the place taken
+		if !o.Sole.TryLock() {
+			return s.refuse(first.ID, errors.New("agent: another controller is being served"))
+		}
+		defer o.Sole.Unlock()
 	}
 	if err := s.open(); err != nil {
 		s.heal()

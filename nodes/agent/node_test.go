@@ -1,0 +1,70 @@
+package agent_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"chaos/nodes"
+)
+
+// nodeMain is a node for tests: it answers lines on its client port with its
+// process number, and ends as it is told to.
+func nodeMain() {
+	if os.Getenv("PRINT") != "" {
+		fmt.Println(os.Getenv("PRINT"))
+	}
+	addr := os.Getenv("LISTEN")
+	if addr == "" {
+		time.Sleep(time.Hour)
+	}
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(3)
+	}
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			os.Exit(4)
+		}
+		go answerLines(c)
+	}
+}
+
+func answerLines(c net.Conn) {
+	defer c.Close()
+	r := bufio.NewReader(c)
+	for {
+		line, err := r.ReadString('\n')
+		if err != nil {
+			return
+		}
+		switch strings.TrimSpace(line) {
+		case "panic":
+			var m map[string]int
+			m["a"] = 1
+		case "exit":
+			fmt.Println("asked to exit")
+			os.Exit(7)
+		}
+		fmt.Fprintf(c, "%d\n", os.Getpid())
+	}
+}
+
+// testSystem starts nodeMain.
+type testSystem struct{ nodes.System }
+
+func (testSystem) Exec(self nodes.Member, _ []nodes.Member, dir string, _ nodes.Options) nodes.Exec {
+	path, _ := os.Executable()
+	return nodes.Exec{
+		Path: path, Env: []string{childRole + "=node", "LISTEN=" + self.Addr(nodes.ClientPort)},
+		Files: map[string][]byte{"config/node.txt": []byte("hello")}, Ready: nodes.ClientPort,
+	}
+}
+
+var _ io.Closer = standard{}
