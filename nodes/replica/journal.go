@@ -1,7 +1,9 @@
 package replica
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 
 	"chaos/nodes/consensus"
@@ -238,7 +240,8 @@ func makeFresh(d Disk, name string, size int64) (*freshFile, error) {
 	return &freshFile{name: name, file: f, size: size}, nil
 }
 
-// Discard tells that nobody needs a file any more; a chore removes it.
+// Discard tells that nobody needs a file any more, and that its name is never
+// used again; a chore removes it.
 func (j *Journal) Discard(name string) { j.garbage = append(j.garbage, name) }
 
 // Chore returns slow work that should be done soon, or nil: making the next
@@ -255,7 +258,7 @@ func (j *Journal) Chore() (work func() error, finish func()) {
 	var made *freshFile
 	work = func() (err error) {
 		for _, g := range garbage {
-			if err := disk.Remove(g); err != nil {
+			if err := disk.Remove(g); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
 		}

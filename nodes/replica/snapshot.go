@@ -124,6 +124,7 @@ func (j *Journal) readSnapshot(name string) (*consensus.Snapshot, error) {
 // begin behind of may be missing or bad; the one that it does may not.
 func (j *Journal) loadSnapshot(names []string, r *Recovered) (*consensus.Snapshot, error) {
 	var newest *consensus.Snapshot
+	var stale []string
 	var bad error
 	slices.Sort(names)
 	for _, name := range slices.Backward(names) {
@@ -131,7 +132,7 @@ func (j *Journal) loadSnapshot(names []string, r *Recovered) (*consensus.Snapsho
 			continue
 		}
 		if newest != nil {
-			j.Discard(name)
+			stale = append(stale, name)
 			continue
 		}
 		s, err := j.readSnapshot(name)
@@ -142,16 +143,19 @@ func (j *Journal) loadSnapshot(names []string, r *Recovered) (*consensus.Snapsho
 		case errors.As(err, &damage):
 			bad = err
 			r.Notes = append(r.Notes, err.Error())
-			j.Discard(name)
+			stale = append(stale, name)
 		default:
 			return nil, err
 		}
 	}
-	if newest == nil && j.Mark() == 0 {
-		return nil, nil
+	if j.Mark() > 0 && (newest == nil || newest.Index < j.Mark()) {
+		return nil, errors.Join(bad, fmt.Errorf("replica: the journal begins behind the snapshot at %d, and there is none so new", j.Mark()))
 	}
-	if newest == nil || newest.Index < j.Mark() {
-		return nil, errors.Join(fmt.Errorf("replica: the journal begins behind the snapshot at %d, and there is none so new", j.Mark()), bad)
+	// At once, since a new snapshot may get the name of one of them.
+	for _, name := range stale {
+		if err := j.disk.Remove(name); err != nil {
+			return nil, err
+		}
 	}
 	return newest, nil
 }
