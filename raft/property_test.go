@@ -1,0 +1,240 @@
+package raft
+
+import (
+	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
+	"testing"
+
+	"chaos/nodes/consensus"
+)
+
+const (
+	seeds         = 240  // random schedules
+	stepsPerSeed  = 1500 // inputs of each
+	livenessTicks = 600  // ticks after the heal until a proposal must be committed everywhere
+)
+
+// A storm is a random schedule over a cluster: messages are shuffled, dropped,
+// doubled and delayed, hosts crash between the stages of an output and come
+// back, logs are compacted, and connections break.
+type storm struct {
+	*cluster
+	rand       *rand.Rand
+	serial     uint64
+	reads      uint64
+	answered   int
+	loss       int // percent
+	trace      uint64
+	crashEvery int
+}
+
+func newStorm(seed uint64, report func(string)) *storm {
+	r := rand.New(rand.NewPCG(seed, 1))
+	o := consensus.Options{HeartbeatTicks: 2, ElectionTicks: 8, MaxInflight: 64, MaxBatchBytes: 200,
+		Bootstrap: r.IntN(2) == 0, Rand: rand.New(rand.NewPCG(seed, 2))}
+	s := &storm{rand: r, loss: []int{0, 3, 15}[r.IntN(3)], crashEvery: []int{60, 200, 1000}[r.IntN(3)]}
+	s.cluster = newCluster([]int{1, 2, 3, 3, 5, 5}[r.IntN(6)], o, report)
+	s.pad = []int{0, 0, 3 * chunkBytes / 2}[r.IntN(3)]
+	return s
+}
+
+func (s *storm) pick() *host { return s.hosts[s.rand.IntN(len(s.hosts))] }
+
+// input draws one input for a host that is up.
+func (s *storm) input(h *host) func(*Core) output {
+	switch n := s.rand.IntN(100); {
+	case n < 35:
+		return (*Core).Tick
+	case n < 50:
+		s.serial++
+		c := consensus.Command{Origin: h.id, Serial: s.serial, Data: fmt.Appendf(nil, "c%d", s.serial)}
+		return func(core *Core) output { return core.Propose(c) }
+	case n < 65:
+		s.reads++
+		s.check.asked(h, s.reads)
+		key := s.reads
+		return func(core *Core) output { return core.Read(key) }
+	case n < 66:
+		to := s.pick().id
+		return func(core *Core) output { return core.Transfer(to) }
+	case n < 68:
+		of := s.pick().id
+		return func(core *Core) output { return core.PeerReset(of) }
+	}
+	return s.message(h)
+}
+
+// message takes a message for h off the wire, any of them, and perhaps leaves a copy.
+func (s *storm) message(h *host) func(*Core) output {
+	for range 8 {
+		if len(s.wire) == 0 {
+			break
+		}
+		i := s.rand.IntN(min(len(s.wire), 12))
+		e := s.wire[i]
+		if s.rand.IntN(100) >= 4 {
+			s.wire = append(s.wire[:i:i], s.wire[i+1:]...)
+		}
+		if s.cut[e.From] || s.cut[e.To] || !s.host(e.To).up || s.rand.IntN(100) < s.loss {
+			continue
+		}
+		if e.To == h.id {
+			return func(core *Core) output { return core.Receive(e) }
+		}
+		s.wire = append(s.wire, e)
+	}
+	return (*Core).Tick
+}
+
+// turn feeds a host one to four inputs, and carries them out as one.
+func (s *storm) turn(h *host) {
+	if len(s.wire) > 0 && s.rand.IntN(3) > 0 { // mostly whoever has mail
+		if to := s.host(s.wire[s.rand.IntN(len(s.wire))].To); to.up {
+			h = to
+		}
+	}
+	var all output
+	for range 1 + s.rand.IntN(4) {
+		o := s.step(h, s.input(h))
+		s.note(h, o)
+		if o.Install != nil {
+			if !s.perform(h, all, never, 0) {
+				return
+			}
+			all = o
+			break
+		}
+		all.Append(o)
+	}
+	if s.rand.IntN(2) == 0 {
+		h.core.Merge(&all)
+	}
+	crash := never
+	if s.rand.IntN(s.crashEvery) == 0 {
+		crash = afterEarly + stage(s.rand.IntN(4))
+	}
+	if s.perform(h, all, crash, s.rand.IntN(4)) && s.rand.IntN(40) == 0 && h.applied > h.core.Status().First {
+		s.compact(h, h.applied)
+	}
+}
+
+// note folds an output into the trace, and counts answered reads.
+func (s *storm) note(h *host, o output) {
+	s.answered += len(o.Reads)
+	f := fnv.New64a()
+	fmt.Fprint(f, s.trace, h.id, o.Early, o.Messages, o.Records, o.Committed, o.Reads, o.Rejected)
+	s.trace = f.Sum64()
+}
+
+func (s *storm) run(steps int) {
+	for range steps {
+		switch n := s.rand.IntN(1000); {
+		case n < 6:
+			s.cut[s.pick().id] = true
+		case n < 14:
+			clear(s.cut)
+		}
+		h := s.pick()
+		if !h.up {
+			if s.rand.IntN(12) == 0 {
+				s.start(h)
+			}
+			continue
+		}
+		s.turn(h)
+		if len(s.wire) > 2000 {
+			s.wire = s.wire[1000:]
+		}
+	}
+}
+
+// heal brings everything back, and wants a command committed by every node.
+func (s *storm) heal(t *testing.T) {
+	clear(s.cut)
+	for _, h := range s.hosts {
+		if !h.up {
+			s.start(h)
+		}
+	}
+	s.serial++
+	goal := s.serial
+	for tick := range livenessTicks {
+		for _, h := range s.hosts {
+			s.do(h, (*Core).Tick)
+		}
+		for n := 0; len(s.wire) > 0; n++ {
+			if n > 20000 {
+				t.Fatal("messages breed messages")
+			}
+			e := s.wire[0]
+			s.wire = s.wire[1:]
+			s.deliver(e)
+		}
+		if s.agreed(goal) {
+			return
+		}
+		if tick%20 == 19 {
+			h := s.hosts[tick/20%len(s.hosts)]
+			s.do(h, func(c *Core) output {
+				return c.Propose(consensus.Command{Origin: h.id, Serial: goal, Data: []byte("goal")})
+			})
+		}
+	}
+	for _, h := range s.hosts {
+		t.Logf("%+v", h.core.Status())
+	}
+	t.Fatalf("nothing was committed by all within %d ticks after the heal", livenessTicks)
+}
+
+func (s *storm) agreed(goal uint64) bool {
+	n := len(s.check.decided)
+	for _, h := range s.hosts {
+		if h.applied != uint64(n) {
+			return false
+		}
+	}
+	want := fmt.Sprint(goal, "goal")
+	for _, d := range s.check.decided[max(0, n-20):] {
+		if len(d.what) > len(want) && d.what[len(d.what)-len(want):] == want {
+			return true
+		}
+	}
+	return false
+}
+
+// TestStorms checks the properties of the paper's figure 3 and linearizable
+// reads at every step of random schedules, and that a healed cluster works.
+func TestStorms(t *testing.T) {
+	decided, answered, installed := 0, 0, 0
+	for seed := range uint64(seeds) {
+		s := newStorm(seed, func(what string) { t.Fatalf("seed %d: %s", seed, what) })
+		s.say = func(format string, _ ...any) {
+			if format == "%s installs snapshot %d@%d of %d bytes" {
+				installed++
+			}
+		}
+		s.run(stepsPerSeed)
+		s.heal(t)
+		decided += len(s.check.decided)
+		answered += s.answered
+	}
+	t.Logf("%d schedules: %d commands decided, %d reads answered, %d snapshots installed", seeds, decided, answered, installed)
+	if decided < 20*seeds || answered < 20*seeds || installed < seeds/4 {
+		t.Errorf("too little happened to mean anything")
+	}
+}
+
+// TestSameSeed wants equal outputs from equal inputs.
+func TestSameSeed(t *testing.T) {
+	run := func(seed uint64) uint64 {
+		s := newStorm(seed, func(what string) { t.Fatal(what) })
+		s.run(600)
+		return s.trace
+	}
+	for seed := range uint64(60) {
+		if a, b := run(seed), run(seed); a != b {
+			t.Fatalf("seed %d: two runs differ", seed)
+		}
+	}
+}
