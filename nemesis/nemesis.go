@@ -55,16 +55,16 @@ const (
 // Where After is set, the step waits for it from At on, at most for Within,
 // and then fires all the same.
 type Step struct {
-	ID      string        `json:"id"` // of the injection; a heal names the same one
-	At      time.Duration `json:"at"`
-	After   Condition     `json:"after,omitempty"`
-	Within  time.Duration `json:"within,omitempty"`
-	Action  Action        `json:"action"`
-	Fault   string        `json:"fault,omitempty"`   // of an inject
-	Args    Args          `json:"args,omitempty"`    // of an inject
-	Victims string        `json:"victims,omitempty"` // a rule: one, minority, majority, all, leader, follower, n1,n3
-	Pick    uint64        `json:"pick,omitempty"`    // the draw that resolves the rule
-	Recipe  string        `json:"recipe,omitempty"`  // the compound that the step belongs to
+	ID      string // of the injection; a heal names the same one
+	At      time.Duration
+	After   Condition
+	Within  time.Duration
+	Action  Action
+	Fault   string // of an inject
+	Args    Args   // of an inject
+	Victims string // a rule: one, minority, majority, all, leader, follower, n1,n3
+	Pick    uint64 // the draw that resolves the rule
+	Recipe  string // the compound that the step belongs to
 }
 
 // A Condition is something that a step may wait for.

@@ -3,15 +3,103 @@
 package main
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"os"
+	"os/signal"
+	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"chaos/results"
 )
 
+// A usageError is wrong usage or input: exit 64.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+// An exitError ends the process with a status and nothing more to say.
+type exitError int
+
+func (e exitError) Error() string { return fmt.Sprintf("exit %d", int(e)) }
+
 func main() {
-	root := &cobra.Command{Use: "chaos", SilenceUsage: true}
-	root.AddCommand(newNodeCommand(), newKVCommand(), newAgentCommand(), newHubCommand())
-	if root.Execute() != nil {
-		os.Exit(64)
+	os.Exit(run(os.Args[1:]))
+}
+
+// run is main with a status: 0 valid, 1 invalid, 2 harness failure, 3 unknown, 64 wrong usage.
+func run(args []string) int {
+	root := rootCommand()
+	root.SetArgs(args)
+	ctx, stop := interruptible()
+	defer stop()
+	err := root.ExecuteContext(ctx)
+	var exit exitError
+	var usage usageError
+	switch {
+	case err == nil:
+		return results.ExitValid
+	case errors.As(err, &exit):
+		return int(exit)
+	case errors.As(err, &usage), strings.HasPrefix(err.Error(), "unknown command"):
+		fmt.Fprintln(os.Stderr, "chaos:", err)
+		return results.ExitUsage
 	}
+	fmt.Fprintln(os.Stderr, "chaos:", err)
+	return results.ExitHarness
+}
+
+// interruptible ends its context at the first Ctrl-C or SIGTERM; the second one
+// leaves at once: what runs on hosts goes down with us.
+func interruptible() (context.Context, func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-signals
+		cancel()
+		<-signals
+		fmt.Fprintln(os.Stderr, "\nchaos: left at once; nothing keeps running")
+		os.Exit(results.ExitHarness)
+	}()
+	return ctx, func() { signal.Stop(signals); cancel() }
+}
+
+func rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "chaos",
+		Short: "Hurt a replicated system while clients use it, and judge what they saw",
+		Long: `chaos starts a real cluster, drives clients against it, kills, pauses and
+partitions its nodes, heals, and checks the recorded history for linearizability.`,
+		Example:       "  chaos run\n  chaos run --system paxos --faults kill,partition --duration 20s\n  chaos check results/runs/latest",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usageError{flagError(c, err)} })
+	root.AddCommand(newRunCommand(), newCheckCommand(), newResultsCommand(), newDoctorCommand(), newCleanCommand(),
+		newBenchCommand(), newKVCommand(), newNodeCommand(), newAgentCommand(), newHubCommand())
+	return root
+}
+
+// flagError names the nearest right flag.
+func flagError(c *cobra.Command, err error) error {
+	_, wrong, found := strings.Cut(err.Error(), "unknown flag: --")
+	if !found {
+		return err
+	}
+	var names []string
+	c.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+	return fmt.Errorf("unknown flag --%s; did you mean --%s?", wrong, nearest(wrong, names))
+}
+
+// noArgs refuses stray words as wrong usage.
+func noArgs(c *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usageError{fmt.Errorf("%s takes no arguments, got %q", c.CommandPath(), args[0])}
+	}
+	return nil
 }

@@ -1,0 +1,194 @@
+package campaign
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"chaos/history"
+	"chaos/workload"
+)
+
+// Bounds of a record.
+const (
+	flushEvery  = 50 * time.Millisecond // at most twice this much is lost when the harness is killed
+	eventsMax   = 20_000_000            // in one run; past it the storm ends
+	starvedGap  = time.Second           // a flusher this late means that the machine gave us no time
+	eventBytes  = 160                   // what an event takes in the file, about; sizes buffers
+	encodeBatch = 256                   // events encoded per hold of the lock while flushing
+)
+
+// A recorder owns the history and the generator: both sit behind one lock, and
+// the index given under it is the order that judging uses. Nothing does I/O
+// while it holds the lock; a flusher writes to the file.
+type recorder struct {
+	start time.Time
+
+	mu       sync.Mutex
+	events   []history.Event
+	written  int // events that the flusher has taken
+	gen      workload.Generator
+	ok, fail int
+	info     int
+	lastOk   time.Duration
+	full     bool
+
+	file    *os.File
+	broken  error // the first error of writing; guarded by mu
+	stop    chan struct{}
+	stopped chan struct{}
+}
+
+// newRecorder starts a history file with its header.
+func newRecorder(name string, h history.Header) (*recorder, error) {
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := f.Write(history.AppendHeader(nil, h)); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	r := &recorder{start: time.Now(), file: f, stop: make(chan struct{}), stopped: make(chan struct{})}
+	go r.flushLoop()
+	return r, nil
+}
+
+func (r *recorder) now() time.Duration { return time.Since(r.start) }
+
+// use puts another generator in place.
+func (r *recorder) use(g workload.Generator) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.gen = g
+}
+
+// next asks the generator for the worker's next operation and records its
+// invocation. The caller sends only after next has returned.
+func (r *recorder) next(w *worker) (op workload.Op, e history.Event, wait time.Duration, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := r.now()
+	op, wait, ok = r.gen.Next(now, w.number, w.process)
+	if !ok || wait > 0 {
+		return op, e, wait, ok
+	}
+	e = history.Event{Process: w.process, Type: history.Invoke, F: op.F, Key: op.Key, Value: op.Value,
+		Node: w.load.name(op.Node), Mode: op.Mode, Session: w.session, Sequence: w.sequence + 1}
+	e = r.add(e, now)
+	return op, e, 0, true
+}
+
+// complete records how an operation ended.
+func (r *recorder) complete(e history.Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e = r.add(e, r.now())
+	switch e.Type {
+	case history.Ok:
+		r.ok++
+		r.lastOk = e.Time
+	case history.Fail:
+		r.fail++
+	case history.Info:
+		r.info++
+	}
+}
+
+// note records a nemesis event.
+func (r *recorder) note(t history.Type, f string, n history.Note) history.Event {
+	b, err := json.Marshal(n)
+	if err != nil {
+		panic(fmt.Sprintf("campaign: a note that can't be written: %v", err))
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.add(history.Event{Process: history.Nemesis, Type: t, F: f, Node: n.Node, Value: b}, r.now())
+}
+
+// add gives the event its place. The lock is held.
+func (r *recorder) add(e history.Event, now time.Duration) history.Event {
+	e.Index, e.Time = len(r.events), now
+	r.events = append(r.events, e)
+	r.full = len(r.events) >= eventsMax
+	if r.gen != nil {
+		r.gen.Observe(e)
+	}
+	return e
+}
+
+// counts is what the live line shows.
+type counts struct {
+	ok, fail, info int
+	lastOk         time.Duration
+	full           bool
+	broken         error
+}
+
+func (r *recorder) counts() counts {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return counts{r.ok, r.fail, r.info, r.lastOk, r.full, r.broken}
+}
+
+// flushLoop writes what was recorded, and notes when the machine starved us.
+func (r *recorder) flushLoop() {
+	defer close(r.stopped)
+	tick := time.NewTicker(flushEvery)
+	defer tick.Stop()
+	buf := make([]byte, 0, 4096*eventBytes)
+	for last := time.Now(); ; {
+		select {
+		case <-r.stop:
+			r.flush(buf)
+			return
+		case <-tick.C:
+		}
+		if gap := time.Since(last); gap > starvedGap {
+			r.note(history.Info, history.Incident, history.Note{
+				Detail: fmt.Sprintf("starved: the harness got no time for %s", gap.Round(time.Millisecond))})
+		}
+		last = time.Now()
+		buf = r.flush(buf)
+	}
+}
+
+// flush encodes outside the lock: events that have an index never change.
+func (r *recorder) flush(buf []byte) []byte {
+	r.mu.Lock()
+	batch := r.events[r.written:]
+	r.written = len(r.events)
+	r.mu.Unlock()
+	for len(batch) > 0 {
+		n := min(len(batch), encodeBatch)
+		buf = buf[:0]
+		for _, e := range batch[:n] {
+			buf = history.AppendEvent(buf, e)
+		}
+		if _, err := r.file.Write(buf); err != nil {
+			r.fault(err)
+			return buf
+		}
+		batch = batch[n:]
+	}
+	return buf
+}
+
+func (r *recorder) fault(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.broken == nil {
+		r.broken = fmt.Errorf("history: %w", err)
+	}
+}
+
+// close flushes, makes the file durable and returns the history.
+func (r *recorder) close() ([]history.Event, error) {
+	close(r.stop)
+	<-r.stopped
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.events, errors.Join(r.broken, r.file.Sync(), r.file.Close())
+}

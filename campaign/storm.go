@@ -1,0 +1,181 @@
+package campaign
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"chaos/history"
+	"chaos/nemesis"
+	"chaos/nodes"
+)
+
+// Bounds of hurting.
+const (
+	effectTimeout = 5 * time.Second // for one call to the cluster
+	conditionPoll = 5 * time.Millisecond
+	howMax        = 12 // proofs in words kept in a note
+)
+
+// A storm carries a schedule out: one goroutine, which never overlaps its own calls.
+type storm struct {
+	rec     *recorder
+	cluster nodes.Cluster
+	seen    *observer
+	members []nodes.ID
+	live    []*injection
+	before  nodes.ID                 // the leader when the last injection fired
+	trouble []string                 // calls that failed outright
+	active  atomic.Pointer[[]string] // names of the live injections, for who watches
+}
+
+// An injection is one live fault with what it does.
+type injection struct {
+	nemesis.Injection
+	recipe  string
+	effects []nodes.Effect
+}
+
+func newStorm(rec *recorder, c nodes.Cluster, seen *observer) *storm {
+	s := &storm{rec: rec, cluster: c, seen: seen}
+	for _, m := range c.Members() {
+		s.members = append(s.members, m.ID)
+	}
+	s.announce()
+	return s
+}
+
+// run fires the steps when they are due, counted from now, until ctx ends.
+func (s *storm) run(ctx context.Context, schedule nemesis.Schedule) {
+	start, cursor := time.Now(), nemesis.NewCursor(schedule)
+	for !cursor.Done() && ctx.Err() == nil {
+		step, wait, due := cursor.Next(time.Since(start), s.seen.current())
+		if due {
+			s.fire(ctx, step)
+		} else if !sleep(ctx, min(wait, conditionPoll)) {
+			return
+		}
+	}
+}
+
+func (s *storm) fire(ctx context.Context, step nemesis.Step) {
+	var err error
+	if step.Action == nemesis.Heal {
+		err = s.heal(ctx, step.ID)
+	} else {
+		err = s.inject(ctx, step)
+	}
+	if err != nil && ctx.Err() == nil {
+		s.trouble = append(s.trouble, fmt.Sprintf("%s %s: %v", step.Action, step.ID, err))
+	}
+}
+
+// inject resolves the victims, records the command, and carries it out.
+func (s *storm) inject(ctx context.Context, step nemesis.Step) error {
+	fired, effects, err := nemesis.Fire(step, s.members, s.seen.current(), s.down())
+	if err != nil {
+		return err
+	}
+	i := &injection{fired, step.Recipe, effects}
+	note := s.describe(i)
+	s.rec.note(history.Invoke, history.Inject, note)
+	s.live = append(s.live, i)
+	s.announce()
+	bounded, cancel := context.WithTimeout(ctx, effectTimeout)
+	defer cancel()
+	evidence, err := s.cluster.Apply(bounded, i.ID, i.effects)
+	s.conclude(history.Inject, note, evidence, err)
+	return err
+}
+
+func (s *storm) down() (out []nodes.ID) {
+	for _, i := range s.live {
+		for _, e := range i.effects {
+			if !e.OnLink() {
+				out = append(out, e.Node)
+			}
+		}
+	}
+	return out
+}
+
+// heal proves that the fault still bites, and takes it away.
+func (s *storm) heal(ctx context.Context, id string) error {
+	at := slices.IndexFunc(s.live, func(i *injection) bool { return i.ID == id })
+	if at < 0 {
+		return fmt.Errorf("nothing of that name is live")
+	}
+	i := s.live[at]
+	note := s.describe(i)
+	bounded, cancel := context.WithTimeout(ctx, 2*effectTimeout)
+	defer cancel()
+	evidence, err := s.cluster.Verify(bounded, id)
+	s.conclude(history.Verify, note, evidence, err)
+	s.rec.note(history.Invoke, history.Heal, note)
+	evidence, err = s.cluster.Revert(bounded, id)
+	s.conclude(history.Heal, note, evidence, err)
+	if err == nil {
+		s.live = slices.Delete(s.live, at, at+1)
+		s.announce()
+	}
+	return err
+}
+
+// healAll takes away what is really live, the newest first.
+func (s *storm) healAll(ctx context.Context) error {
+	var first error
+	for n := len(s.live); n > 0; n-- {
+		if err := s.heal(ctx, s.live[n-1].ID); err != nil && first == nil {
+			first = fmt.Errorf("healing %s: %w", s.live[n-1].ID, err)
+		}
+	}
+	return first
+}
+
+// conclude records what a call to the cluster came to.
+func (s *storm) conclude(f string, n history.Note, e nodes.Evidence, err error) {
+	t := history.Ok
+	n.Took = int64(e.Took)
+	for _, p := range e.Proofs[:min(len(e.Proofs), howMax)] {
+		n.How = append(n.How, p.What+": "+p.How)
+	}
+	if err != nil || !e.Proven() {
+		t, n.Failures = history.Info, e.Failures()
+	}
+	if err != nil {
+		n.Failures = append(n.Failures, err.Error())
+	}
+	s.rec.note(t, f, n)
+}
+
+func (s *storm) describe(i *injection) history.Note {
+	n := history.Note{ID: i.ID, Fault: i.Fault, Recipe: i.recipe, Required: true}
+	for _, v := range i.Victims {
+		n.Victims = append(n.Victims, v.String())
+	}
+	all := slices.Clone(i.effects)
+	for _, other := range s.live {
+		if other != i {
+			all = append(all, other.effects...)
+		}
+	}
+	for _, e := range i.effects {
+		n.Effects = append(n.Effects, e.String())
+		if k := string(e.Kind); !slices.Contains(n.Kinds, k) {
+			n.Kinds = append(n.Kinds, k)
+		}
+	}
+	n.Quorum = nemesis.Quorum(s.members, all)
+	return n
+}
+
+// announce tells who watches what is live now.
+func (s *storm) announce() {
+	names := []string{}
+	for _, i := range s.live {
+		names = append(names, i.ID)
+	}
+	s.active.Store(&names)
+}

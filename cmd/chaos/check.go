@@ -1,0 +1,105 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"chaos/campaign"
+	"chaos/history"
+	"chaos/results"
+)
+
+func newCheckCommand() *cobra.Command {
+	var f runFlags
+	c := &cobra.Command{
+		Use:   "check PATH",
+		Short: "Judge a run's folder or a history file again",
+		Long: `check judges a recorded history: of a run's folder, with its plan and the
+nodes' audits, or of a single history file. Nothing is written; --save renews
+the folder's verdict and report.`,
+		Example: "  chaos check results/runs/latest\n  chaos check history.jsonl --json\n  chaos check results/kept/stale-read.jsonl",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return usageError{errors.New("check takes one argument: a run's folder or a history file")}
+			}
+			return nil
+		},
+	}
+	save := c.Flags().Bool("save", false, "renew verdict.json and report.html in the folder")
+	c.Flags().DurationVar(&f.checkTimeout, "check-timeout", time.Minute, "how long checking may take; past it the verdict is unknown")
+	c.Flags().BoolVar(&f.json, "json", false, "print the result as one JSON document")
+	c.Flags().BoolVar(&f.quiet, "quiet", false, "print only the verdict")
+	c.RunE = func(c *cobra.Command, args []string) error { return f.check(c, args[0], *save) }
+	return c
+}
+
+func (f *runFlags) check(c *cobra.Command, path string, save bool) error {
+	folder, plan, rec, err := load(path)
+	if err != nil {
+		return usageError{err}
+	}
+	s, err := campaign.Judge(c.Context(), folder, plan, rec, f.checkTimeout)
+	if err != nil {
+		return usageError{err}
+	}
+	if save && folder != "" {
+		if err := campaign.Save(folder, s, plan, rec.History); err != nil {
+			return err
+		}
+	}
+	if err := f.show(c, s); err != nil {
+		return err
+	}
+	if s.Exit != results.ExitValid {
+		return exitError(s.Exit)
+	}
+	return nil
+}
+
+func (f *runFlags) show(c *cobra.Command, s results.Summary) error {
+	w := c.OutOrStdout()
+	switch {
+	case f.json:
+		_, err := w.Write(s.Encode())
+		return err
+	case f.quiet:
+		_, err := fmt.Fprintln(w, s.Word())
+		return err
+	}
+	if err := results.Table(w, s); err != nil {
+		return err
+	}
+	return results.Tell(w, s)
+}
+
+// load reads what path names: a run's folder, or one history file.
+func load(path string) (folder string, plan *campaign.Plan, rec campaign.Record, err error) {
+	name := path
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", nil, rec, err
+	}
+	if info.IsDir() {
+		folder, name = path, filepath.Join(path, results.HistoryFile)
+		p, err := campaign.ReadPlan(filepath.Join(path, results.PlanFile))
+		if err != nil {
+			return "", nil, rec, err
+		}
+		plan = &p
+		if s, err := results.ReadSummary(path); err == nil {
+			rec.Interrupted, rec.Trouble = s.Interrupted, s.Harness
+		}
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return "", nil, rec, err
+	}
+	defer f.Close()
+	rec.History, err = history.ReadAll(f, name)
+	return folder, plan, rec, err
+}

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"fmt"
+	"path/filepath"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"chaos/results"
+)
+
+func newResultsCommand() *cobra.Command {
+	var root string
+	c := &cobra.Command{
+		Use:     "results",
+		Short:   "List runs, or show one again",
+		Example: "  chaos results list\n  chaos results show latest",
+		Args:    noArgs,
+		RunE:    func(c *cobra.Command, _ []string) error { return listResults(c, root, false) },
+	}
+	c.PersistentFlags().StringVar(&root, "out", runsRoot, "folder of run folders")
+	c.AddCommand(newListCommand(&root), newShowCommand(&root))
+	return c
+}
+
+func newListCommand(root *string) *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{
+		Use:     "list",
+		Short:   "One line for each run, the oldest first",
+		Example: "  chaos results list\n  chaos results list --json",
+		Args:    noArgs,
+		RunE:    func(c *cobra.Command, _ []string) error { return listResults(c, *root, asJSON) },
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON document")
+	return c
+}
+
+func listResults(c *cobra.Command, root string, asJSON bool) error {
+	runs, err := results.List(root)
+	if err != nil {
+		return usageError{err}
+	}
+	if asJSON {
+		all := []results.Summary{}
+		for _, r := range runs {
+			if r.Err == nil {
+				all = append(all, r.Summary)
+			}
+		}
+		return encode(c.OutOrStdout(), all)
+	}
+	t := tabwriter.NewWriter(c.OutOrStdout(), 0, 0, 2, ' ', 0)
+	for _, r := range runs {
+		if r.Err != nil {
+			fmt.Fprintf(t, "%s\t%v\n", filepath.Base(r.Folder), r.Err)
+			continue
+		}
+		fmt.Fprintf(t, "%s\t%s\t%d ok\t%.0f/s\n", r.Summary.Run, r.Summary.Word(), r.Summary.Figures.All.Ok, r.Summary.Figures.Rate)
+	}
+	return t.Flush()
+}
+
+func newShowCommand(root *string) *cobra.Command {
+	var f runFlags
+	c := &cobra.Command{
+		Use:     "show [RUN...]",
+		Short:   "The table of one run, or of several side by side",
+		Example: "  chaos results show\n  chaos results show latest\n  chaos results show RUN1 RUN2",
+	}
+	c.Flags().BoolVar(&f.json, "json", false, "print the result as one JSON document")
+	c.Flags().BoolVar(&f.quiet, "quiet", false, "print only the verdict")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			args = []string{results.LatestLink}
+		}
+		var runs []results.Summary
+		for _, name := range args {
+			s, err := results.ReadSummary(filepath.Join(*root, name))
+			if err != nil {
+				return usageError{err}
+			}
+			runs = append(runs, s)
+		}
+		if len(runs) == 1 {
+			return f.show(c, runs[0])
+		}
+		return results.Table(c.OutOrStdout(), runs...)
+	}
+	return c
+}

@@ -1,0 +1,119 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/term"
+
+	"chaos/campaign"
+)
+
+// Bounds of showing progress.
+const (
+	plainEvery   = 5 * time.Second // between lines where there is no terminal
+	widthDefault = 80
+)
+
+// A screen shows a run while it happens: one live line on a terminal, plain
+// lines elsewhere.
+type screen struct {
+	w     io.Writer
+	quiet bool
+	live  bool
+	width int
+	drawn bool
+	phase string
+	ok    int
+	at    time.Time // of the last rate
+	rate  float64
+	plain time.Time // of the last plain line
+}
+
+func newScreen(w io.Writer, quiet bool) *screen {
+	s := &screen{w: w, quiet: quiet, width: widthDefault, at: time.Now()}
+	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		s.live = os.Getenv("TERM") != "dumb"
+		if n, _, err := term.GetSize(int(f.Fd())); err == nil && n > 0 {
+			s.width = n
+		}
+	}
+	return s
+}
+
+// line prints one line that stays.
+func (s *screen) line(format string, args ...any) {
+	if s.quiet {
+		return
+	}
+	s.clear()
+	fmt.Fprintf(s.w, format+"\n", args...)
+}
+
+// done takes the live line away.
+func (s *screen) done() { s.clear() }
+
+func (s *screen) clear() {
+	if s.drawn {
+		fmt.Fprint(s.w, "\r\x1b[K")
+		s.drawn = false
+	}
+}
+
+// progress shows where the run is.
+func (s *screen) progress(p campaign.Progress) {
+	if s.quiet {
+		return
+	}
+	for _, m := range p.Messages {
+		s.line("%s", m)
+	}
+	s.measure(p)
+	text := s.text(p)
+	switch {
+	case s.live:
+		s.clear()
+		fmt.Fprint(s.w, clip(text, s.width-1))
+		s.drawn = true
+	case p.Phase != s.phase || time.Since(s.plain) >= plainEvery:
+		fmt.Fprintln(s.w, text)
+		s.plain = time.Now()
+	}
+	s.phase = p.Phase
+}
+
+func (s *screen) measure(p campaign.Progress) {
+	if d := time.Since(s.at); d >= time.Second {
+		s.rate = float64(p.Ok-s.ok) / d.Seconds()
+		s.ok, s.at = p.Ok, time.Now()
+	}
+}
+
+func (s *screen) text(p campaign.Progress) string {
+	t := p.Phase
+	if p.Left > 0 {
+		t += fmt.Sprintf(" %s left", p.Left.Round(100*time.Millisecond))
+	}
+	if p.Ok+p.Fail+p.Info > 0 {
+		t += fmt.Sprintf(" · %d ok %d fail %d info · %.0f/s", p.Ok, p.Fail, p.Info, s.rate)
+	}
+	if p.Leader != "" {
+		t += " · leader " + p.Leader
+	}
+	if len(p.Active) > 0 {
+		t += " · " + strings.Join(p.Active, " ")
+	}
+	return t
+}
+
+// clip cuts text to width columns.
+func clip(text string, width int) string {
+	r := []rune(text)
+	if len(r) <= width || width < 1 {
+		return text
+	}
+	return string(r[:width-1]) + "…"
+}

@@ -1,0 +1,85 @@
+package results
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/olekukonko/tablewriter"
+	"github.com/olekukonko/tablewriter/tw"
+)
+
+// Table writes runs as a result table, one run a column: it fits 80 columns,
+// and two runs can be compared side by side.
+func Table(w io.Writer, runs ...Summary) error {
+	t := tablewriter.NewTable(w,
+		tablewriter.WithRendition(tw.Rendition{Symbols: tw.NewSymbols(tw.StyleLight)}),
+		tablewriter.WithRowAlignment(tw.AlignLeft))
+	for _, row := range rows {
+		line := []string{row.name}
+		for _, s := range runs {
+			line = append(line, row.cell(s))
+		}
+		if err := t.Append(line); err != nil {
+			return err
+		}
+	}
+	return t.Render()
+}
+
+// A row is one line of the table.
+type row struct {
+	name string
+	cell func(Summary) string
+}
+
+var rows = []row{
+	{"system", func(s Summary) string { return fmt.Sprintf("%s, %d nodes", s.System, s.Nodes) }},
+	{"provider", func(s Summary) string { return strings.TrimSuffix(s.Provider+" "+s.Network, " ") }},
+	{"seed", func(s Summary) string { return fmt.Sprint(s.Seed) }},
+	{"operations", operations},
+	{"rate", func(s Summary) string { return fmt.Sprintf("%.0f ok/s", s.Figures.Rate) }},
+	{"latency", func(s Summary) string {
+		return fmt.Sprintf("p50 %s, p99 %s", short(s.Figures.P50), short(s.Figures.P99))
+	}},
+	{"faults proven", faults},
+	{"worst unavailability", func(s Summary) string { return short(s.Figures.Unavailable) }},
+	{"recovery after heal", recovery},
+	{"verdict", Summary.Word},
+}
+
+func operations(s Summary) string {
+	all := s.Figures.All
+	return fmt.Sprintf("%d: %d ok, %d fail, %d info", all.Total(), all.Ok, all.Fail, all.Info)
+}
+
+func recovery(s Summary) string {
+	if !s.Figures.Recovered {
+		return "none seen"
+	}
+	return short(s.Figures.Recovery)
+}
+
+// faults lists kinds with proven/injected, a few to a line, in order of name.
+func faults(s Summary) string {
+	var out []string
+	for _, f := range s.Figures.Faults {
+		out = append(out, fmt.Sprintf("%s %d/%d", f.Fault, f.Proven, f.Injected))
+	}
+	if len(out) == 0 {
+		return "none asked for"
+	}
+	return strings.Join(out, "\n")
+}
+
+// short writes a duration with three significant digits at most.
+func short(d time.Duration) string {
+	switch {
+	case d >= time.Second:
+		return d.Round(10 * time.Millisecond).String()
+	case d >= time.Millisecond:
+		return d.Round(100 * time.Microsecond).String()
+	}
+	return d.Round(time.Microsecond).String()
+}
