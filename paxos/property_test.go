@@ -1,0 +1,238 @@
+package paxos
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"chaos/nodes/consensus"
+)
+
+// A storm is one seeded run of a cluster under everything that may go wrong.
+type storm struct {
+	*cluster
+	r      *rand.Rand
+	serial uint64
+	floors map[commandID]uint64 // of each read the index that had been applied somewhere when it was asked
+	key    uint64
+	done   int // reads that were answered
+	trace  []string
+}
+
+func newStorm(mode Mode, seed uint64) *storm {
+	r := rand.New(rand.NewPCG(seed, 77))
+	cl := newCluster([]int{3, 5, 3, 4}[seed%4], mode, seed)
+	if seed%8 == 0 {
+		cl.pad = make([]byte, 3*chunkBytes/2)
+	}
+	return &storm{cluster: cl, r: r, floors: map[commandID]uint64{}}
+}
+
+// inputs draws one input for the node, or several that its owner gathers.
+func (s *storm) inputs(r *replica, deliver int) Output {
+	var out Output
+	for range 1 + s.r.IntN(3) {
+		next := s.input(r, deliver)
+		if next.Installs() {
+			r.behind = true
+			s.perform(r, out, wholly, 0)
+			r.behind = false
+			return next
+		}
+		out.Append(next)
+		deliver = s.find(r)
+	}
+	return out
+}
+
+// find draws a message for r, or -1.
+func (s *storm) find(r *replica) int {
+	for range 4 {
+		if len(s.net) == 0 {
+			return -1
+		}
+		if i := s.r.IntN(len(s.net)); s.net[i].To == r.id {
+			return i
+		}
+	}
+	return -1
+}
+
+func (s *storm) input(r *replica, deliver int) Output {
+	switch n := s.r.IntN(100); {
+	case deliver >= 0 && n < 80:
+		e := s.net[deliver]
+		if s.r.IntN(20) > 0 { // else it is delivered once more later
+			s.net = append(s.net[:deliver], s.net[deliver+1:]...)
+		}
+		if s.cut[[2]consensus.ID{e.From, e.To}] || s.r.IntN(25) == 0 {
+			return Output{}
+		}
+		return r.core.Receive(e)
+	case n < 88:
+		return r.core.Tick()
+	case n < 93:
+		s.serial++
+		return r.core.Propose(consensus.Command{Origin: r.id, Serial: s.serial, Data: []byte(fmt.Sprint("c", s.serial))})
+	case n < 98:
+		return s.read(r)
+	case n < 99:
+		return r.core.PeerReset(consensus.ID(1 + s.r.IntN(len(s.replicas))))
+	default:
+		return r.core.Transfer(consensus.ID(1 + s.r.IntN(len(s.replicas))))
+	}
+}
+
+// read asks for a read that must see all that anybody has applied by now.
+func (s *storm) read(r *replica) Output {
+	s.key++
+	s.floors[commandID{r.id, s.key}] = uint64(len(s.log))
+	return r.core.Read(s.key)
+}
+
+// checkReads judges the reads that r answered.
+func (s *storm) checkReads(r *replica) {
+	for _, read := range r.reads {
+		if floor, ok := s.floors[commandID{r.id, read.Key}]; !ok || read.Index < floor {
+			s.fail("%s: read %d is answered at index %d although %d was applied before it was asked", r.id, read.Key, read.Index, floor)
+		}
+		s.done++
+	}
+	r.reads = nil
+}
+
+// upset draws something for the world to do.
+func (s *storm) upset() {
+	a, b := consensus.ID(1+s.r.IntN(len(s.replicas))), consensus.ID(1+s.r.IntN(len(s.replicas)))
+	switch s.r.IntN(8) {
+	case 0:
+		s.crash(s.at(a))
+	case 1, 2, 3:
+		if r := s.at(a); !r.up {
+			s.start(r)
+		}
+	case 4:
+		s.compact(s.at(a))
+	case 5:
+		s.cutBoth(a, b, true)
+	case 6:
+		s.cut[[2]consensus.ID{a, b}] = true
+	default:
+		s.mend()
+	}
+}
+
+// one is one step of the safety phase.
+func (s *storm) one() {
+	if s.r.IntN(60) == 0 {
+		s.upset()
+		return
+	}
+	r, deliver := s.replicas[s.r.IntN(len(s.replicas))], -1
+	if len(s.net) > 0 && s.r.IntN(10) > 0 {
+		deliver = s.r.IntN(len(s.net))
+		if s.r.IntN(3) > 0 {
+			deliver = s.r.IntN(min(8, len(s.net))) // mostly in order
+		}
+		r = s.at(s.net[deliver].To)
+	}
+	if !r.up {
+		if deliver >= 0 {
+			s.net = append(s.net[:deliver], s.net[deliver+1:]...)
+		}
+		return
+	}
+	crash := wholly
+	if s.r.IntN(150) == 0 {
+		crash = stage(s.r.IntN(int(wholly)))
+	}
+	s.perform(r, s.inputs(r, deliver), crash, s.r.IntN(8))
+	s.checkReads(r)
+}
+
+// calm heals everything and demands that the cluster decides and answers again.
+func (s *storm) calm() {
+	s.mend()
+	for _, r := range s.replicas {
+		if !r.up {
+			s.start(r)
+		}
+	}
+	const ticksMax = 400
+	wanted := map[commandID]bool{}
+	asked := make([]bool, len(s.replicas))
+	answered := make([]bool, len(s.replicas))
+	for tick := range ticksMax {
+		s.tickAll()
+		s.deliverAll()
+		for i, r := range s.replicas {
+			if !asked[i] {
+				s.serial++
+				id := commandID{r.id, s.serial}
+				s.step(r, func(c *Core) Output { return c.Propose(consensus.Command{Origin: r.id, Serial: id.serial}) })
+				asked[i] = !s.cluster.rejected[id]
+				wanted[id] = asked[i]
+			}
+			if !answered[i] && tick%10 == 0 {
+				s.step(r, func(*Core) Output { return s.read(r) })
+			}
+			answered[i] = answered[i] || len(r.reads) > 0
+			s.checkReads(r)
+		}
+		s.deliverAll()
+		if s.failure != "" || (!slices.Contains(asked, false) && !slices.Contains(answered, false) && s.level(wanted)) {
+			return
+		}
+	}
+	for _, r := range s.replicas {
+		s.fail("after %d calm ticks %s is at %+v; asked %v, answered %v", ticksMax, r.id, r.core.Status(), asked, answered)
+	}
+}
+
+// level tells whether all nodes applied all wanted commands and stand equal.
+func (s *storm) level(wanted map[commandID]bool) bool {
+	for _, r := range s.replicas {
+		if len(r.applied) != len(s.log) {
+			return false
+		}
+		for id, want := range wanted {
+			if want && !slices.Contains(r.applied, id) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+const (
+	stormSeeds = 220
+	stormSteps = 2500
+)
+
+func TestStorm(t *testing.T) {
+	for _, mode := range []Mode{Multi, Classic} {
+		reads, commands, installs := 0, 0, 0
+		for seed := range uint64(stormSeeds) {
+			s := newStorm(mode, seed)
+			for i := 0; i < stormSteps && s.failure == ""; i++ {
+				s.one()
+			}
+			stormy := len(s.log)
+			if s.failure == "" {
+				s.calm()
+			}
+			if s.failure != "" {
+				t.Fatalf("mode %d, seed %d: %s", mode, seed, s.failure)
+			}
+			reads, commands = reads+s.done, commands+stormy
+			for _, r := range s.replicas {
+				installs += r.counts["installed"]
+			}
+		}
+		t.Logf("mode %d: %d seeds decided %d commands, answered %d reads, installed %d checkpoints", mode, stormSeeds, commands, reads, installs)
+		if commands < 20*stormSeeds || reads < 5*stormSeeds || installs < stormSeeds/20 {
+			t.Errorf("mode %d: the storms are too rough to mean anything", mode)
+		}
+	}
+}

@@ -1,0 +1,41 @@
+package paxos
+
+// A window holds one T for each slot of a contiguous range. The range grows at
+// its upper end and is dropped at its lower one, so that finding a slot costs
+// one subtraction whatever the length of the log.
+type window[T any] struct {
+	first uint64 // the slot of items[0]
+	items []T
+}
+
+// end is the first slot above the window.
+func (w *window[T]) end() uint64 { return w.first + uint64(len(w.items)) }
+
+// at is the place of slot, or nil when the window does not hold it.
+func (w *window[T]) at(slot uint64) *T {
+	if slot < w.first || slot >= w.end() {
+		return nil
+	}
+	return &w.items[slot-w.first]
+}
+
+// extend is the place of slot, which must not lie below the window; the window
+// grows up to it. Callers bound slot by slotsAheadMax.
+func (w *window[T]) extend(slot uint64) *T {
+	for w.end() <= slot {
+		var empty T
+		w.items = append(w.items, empty)
+	}
+	return &w.items[slot-w.first]
+}
+
+// dropBelow forgets every slot below first.
+func (w *window[T]) dropBelow(first uint64) {
+	if first <= w.first {
+		return
+	}
+	n := min(first-w.first, uint64(len(w.items)))
+	clear(w.items[:n])
+	w.items = w.items[n:]
+	w.first = first
+}
