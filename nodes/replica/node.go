@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"chaos/nodes/consensus"
 	"chaos/nodes/kv"
@@ -418,7 +419,7 @@ func (n *Node[M, R]) reject() {
 			continue
 		}
 		code := kv.NoLeader
-		if r.Reason == "too many in flight" {
+		if strings.HasPrefix(r.Reason, "too many") {
 			code = kv.Busy
 		}
 		n.config.Replier.Reply(w.ticket.Conn, kv.Response{ID: w.ticket.Request, Grade: kv.Refused, Code: code, Text: r.Reason, Leader: r.Leader})
