@@ -14,13 +14,13 @@ import (
 // and time, and records it.
 type Op struct {
 	F       string
-	Key     string // "workload/name"
-	Value   []byte // JSON, as history's functions define it
-	Node    int    // the member to ask: an index into the cluster's members
-	Mode    string // read mode
-	Timeout time.Duration
-	Retries []Retry // further sends under the same session and sequence
-	Final   bool    // a final read: tried again until answered, within the phase's bound
+	Key     string        // "workload/name"
+	Value   []byte        // JSON, as history's functions define it
+	Node    int           // the member to ask: an index into the cluster's members
+	Mode    string        // read mode
+	Timeout time.Duration // of the first send; where there are retries, it lasts until the next of them
+	Retries []Retry       // further sends under the same session and sequence, in order
+	Final   bool          // a final read: tried again until answered, within the phase's bound
 }
 
 // A Retry is a deliberate further send of the same operation.
@@ -34,8 +34,8 @@ type Retry struct {
 // A Generator decides what clients do next; deterministic in seed and calls.
 // One owner calls it under the history's lock.
 type Generator interface {
-	// Next gives the worker its next operation, or a wait before it asks again.
-	// ok is false when nothing is left to do.
+	// Next gives the worker its next operation, or, when wait is above 0, only
+	// the time after which to ask again. ok is false when nothing is left to do.
 	Next(now time.Duration, worker, process int) (op Op, wait time.Duration, ok bool)
 	// Observe shows every event that was recorded.
 	Observe(e history.Event)
@@ -44,16 +44,22 @@ type Generator interface {
 // Options shape the load. Zero values mean the defaults of soundness: small
 // groups of clients on rotating hot keys, readers pinned to every node.
 type Options struct {
-	Workers   int            // sequential clients
-	Nodes     int            // members to spread over
+	Workers   int            // sequential clients; default 24
+	Nodes     int            // members to spread over; default 1
 	Modes     []string       // read modes to draw from
 	GroupSize int            // clients that share a key; default 4
-	KeyOps    int            // operations on a key before it is rotated; 0: only by age
-	KeyLife   time.Duration  // how long a key stays hot
+	KeyOps    int            // operations on a key before it is rotated; default 400; below 0: only by age
+	KeyLife   time.Duration  // how long a key stays hot; default 4 s
 	Keys      int            // keys hot at once; 0: one for each group
 	Election  time.Duration  // the system's election time-out; write time-outs outlast a pause and this
 	Pause     time.Duration  // the longest pause in the schedule
-	Mix       map[string]int // weight of each function; nil: the workload's own
+	Mix       map[string]int // weight of each function; nil: half reads, and the workload's own writes
+}
+
+// A Keeper is a generator that remembers which keys it used.
+type Keeper interface {
+	// UsedKeys lists them in order of first use; there are at most KeysMax.
+	UsedKeys() []string
 }
 
 // A Workload is a way to use a system, and the model that it must obey.
