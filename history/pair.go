@@ -76,6 +76,9 @@ func Windows(h History) []Window {
 			continue
 		}
 		w := &list[i]
+		if e.F == Inject { // later notes tell of other injections than were live when it began
+			w.Quorum = w.Quorum || note.Quorum
+		}
 		w.Note = merge(w.Note, note)
 		w.observe(e)
 	}
@@ -111,7 +114,7 @@ func closeOpen(list []Window, h History) {
 func merge(a, b Note) Note {
 	a.ID = first(a.ID, b.ID)
 	a.Fault, a.Recipe, a.Detail = first(a.Fault, b.Fault), first(a.Recipe, b.Recipe), first(a.Detail, b.Detail)
-	a.Required, a.Quorum = a.Required || b.Required, a.Quorum || b.Quorum
+	a.Required = a.Required || b.Required
 	a.Victims, a.Kinds = union(a.Victims, b.Victims), union(a.Kinds, b.Kinds)
 	a.Effects, a.Failures, a.How = union(a.Effects, b.Effects), union(a.Failures, b.Failures), union(a.How, b.How)
 	a.Took += b.Took

@@ -24,8 +24,17 @@ const (
 type Options struct {
 	Timeout time.Duration // of the whole search for an order; 0: CheckTimeout
 	Settle  time.Duration // bound of recovery; 0: SettleBound
-	// ModelFor names the model of a key; fallback is the header's workload.
+	// ModelFor names the model of a key; fallback is the header's workload. nil:
+	// workload.ModelFor, and where that knows none, the universal model.
 	ModelFor func(key, fallback string) (workload.Model, bool)
+}
+
+func (o Options) modelFor(key, fallback string) (workload.Model, bool) {
+	if o.ModelFor != nil {
+		return o.ModelFor(key, fallback)
+	}
+	m, _ := workload.ModelFor(key, fallback)
+	return m, true
 }
 
 func (o Options) timeout() time.Duration {
@@ -80,7 +89,7 @@ func group(header history.Header, all []history.Operation, o Options) ([]keyed, 
 	for i, op := range all {
 		k := byKey[op.Invoke.Key]
 		if k == nil {
-			m, ok := o.ModelFor(op.Invoke.Key, header.Workload)
+			m, ok := o.modelFor(op.Invoke.Key, header.Workload)
 			if !ok {
 				return nil, &history.RuleError{Index: op.Invoke.Index, Rule: fmt.Sprintf("no workload has a model for key %q", op.Invoke.Key)}
 			}

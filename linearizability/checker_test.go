@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"chaos/history"
+	"chaos/workload"
 )
 
 func forever() bool { return false }
@@ -16,8 +17,11 @@ func randomWorld(seed uint64) *world {
 	w := &world{r: r, keys: []string{[]string{"cas/k", "cas/k", "append/k", "counter/k"}[r.IntN(4)]},
 		processes: 2 + r.IntN(3), operations: 3 + r.IntN(6), late: 0.2, info: 0.5 * r.Float64(), fail: 0.2 * r.Float64(),
 		small: r.IntN(8) == 0, mute: r.IntN(3) == 0, noIndex: r.IntN(3) == 0}
-	if r.IntN(2) == 0 {
+	switch r.IntN(4) {
+	case 0, 1:
 		w.lie = 0.3
+	case 2:
+		w.stale = 0.5
 	}
 	return w
 }
@@ -108,5 +112,37 @@ func dump(ops []operation) string {
 func TestCheckOfAnEmptyHistoryIsUnknown(t *testing.T) {
 	if v := Check(context.Background(), history.History{}, testOptions()); v.Outcome != Unknown {
 		t.Errorf("got %+v", v)
+	}
+}
+
+// TestExplains: an order is a proof only if it holds each operation once,
+// respects real time, and takes legal steps.
+func TestExplains(t *testing.T) {
+	m, _ := testModels("cas/k", "")
+	write := func(v int64, invoke, ret int) operation {
+		return operation{call: workload.Call{F: history.Write, Arg: num(v), Known: ret != never}, invoke: invoke, ret: ret}
+	}
+	read := func(v int64, invoke, ret int) operation {
+		return operation{call: workload.Call{F: history.Read, Out: num(v), Known: true, Revealed: true}, invoke: invoke, ret: ret}
+	}
+	tests := []struct {
+		name  string
+		ops   []operation
+		order []int
+		want  bool
+	}{
+		{"in sequence", []operation{write(1, 0, 1), read(1, 2, 3)}, []int{0, 1}, true},
+		{"concurrent, turned", []operation{read(1, 0, 3), write(1, 1, 2)}, []int{1, 0}, true},
+		{"stale read placed in the past", []operation{write(1, 0, 1), write(2, 2, 3), read(1, 4, 5)}, []int{0, 2, 1}, false},
+		{"illegal step", []operation{write(1, 0, 1), write(2, 2, 3), read(1, 4, 5)}, []int{0, 1, 2}, false},
+		{"one left out", []operation{write(1, 0, 1), write(2, 2, 3)}, []int{0}, false},
+		{"one twice", []operation{write(1, 0, 1), write(2, 2, 3)}, []int{0, 0}, false},
+		{"open before it began", []operation{read(1, 0, 1), write(1, 2, never)}, []int{1, 0}, false},
+		{"open in the middle", []operation{write(1, 0, never), read(1, 2, 3)}, []int{0, 1}, true},
+	}
+	for _, tt := range tests {
+		if got := explains(m, tt.ops, tt.order); got != tt.want {
+			t.Errorf("%s: got %v", tt.name, got)
+		}
 	}
 }

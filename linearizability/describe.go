@@ -2,7 +2,6 @@ package linearizability
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -13,30 +12,10 @@ import (
 // listMax is how many elements of a list are spelled out.
 const listMax = 8
 
-func equal(a, b workload.Value) bool {
-	return a.Kind == b.Kind && a.Number == b.Number && slices.Equal(a.List, b.List)
-}
-
-// hash mixes a value (Fowler, Noll and Vo's FNV-1a over its words).
-func hash(v workload.Value) uint64 {
-	const prime = 1099511628211
-	h := (uint64(14695981039346656037) ^ uint64(v.Kind)) * prime
-	h = (h ^ uint64(v.Number)) * prime
-	for _, e := range v.List {
-		h = (h ^ uint64(e)) * prime
-	}
-	return h
-}
-
 // describeValue is "absent", "41", "[1 2 3]" or "a list of 57 that ends in [7 8 9]".
 func describeValue(v workload.Value) string {
-	switch {
-	case v.Kind == workload.Absent:
-		return "absent"
-	case v.Kind == workload.Number:
-		return fmt.Sprint(v.Number)
-	case len(v.List) <= listMax:
-		return fmt.Sprint(v.List)
+	if len(v.List) <= listMax {
+		return v.String()
 	}
 	return fmt.Sprintf("a list of %d that ends in %v", len(v.List), v.List[len(v.List)-listMax/2:])
 }

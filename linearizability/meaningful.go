@@ -1,6 +1,7 @@
 package linearizability
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -182,11 +183,11 @@ func incidents(h history.History) Verdict {
 			continue
 		}
 		n, err := history.DecodeNote(e)
-		if err != nil || strings.HasPrefix(n.Detail, starved) {
+		if err != nil || strings.HasPrefix(n.Detail, starved) || strings.HasPrefix(n.Detail, lapsed) {
 			continue
 		}
 		outcome := Unknown
-		reason := fmt.Sprintf("%s had an incident at %s: %s", n.Node, place(e), n.Detail)
+		reason := fmt.Sprintf("%s had an incident at %s: %s", cmp.Or(n.Node, "the cluster"), place(e), n.Detail)
 		if strings.Contains(n.Detail, panicked) {
 			outcome = Invalid
 			reason = fmt.Sprintf("%s ended in a panic at %s: %s", n.Node, place(e), n.Detail)
@@ -199,10 +200,12 @@ func incidents(h history.History) Verdict {
 	return v
 }
 
-// How the Detail of an incident begins, or what it contains.
+// How the Detail of an incident begins, or what it contains. Any other is an
+// end that nobody asked for.
 const (
 	starved  = "starved" // the harness's own beat had gaps: the machine was too busy
-	panicked = "panic: " // the text of a Go panic, as the node wrote it
+	lapsed   = "lapse"   // a fault did not hold: its window does not count, as verify tells
+	panicked = "panic: " // a node's log ends in a panic, whose text follows
 )
 
 // recovery: after the last proven heal an operation invoked since succeeds

@@ -89,15 +89,15 @@ func parseCall(op history.Operation) (c workload.Call, err error) {
 func stepRegister(s workload.State, c workload.Call) (bool, workload.State) {
 	switch c.F {
 	case history.Read:
-		return !c.Known || equal(s, c.Out), s
+		return !c.Known || s.Equal(c.Out), s
 	case history.Write:
 		return true, c.Arg
 	case history.Delete:
 		return true, workload.Value{}
 	}
-	match := equal(s, c.From)
+	match := s.Equal(c.From)
 	switch {
-	case c.Known && c.Swapped != match, c.Known && c.Revealed && !equal(c.Out, s):
+	case c.Known && c.Swapped != match, c.Known && c.Revealed && !c.Out.Equal(s):
 		return false, s
 	case match:
 		return true, c.Arg
@@ -107,7 +107,7 @@ func stepRegister(s workload.State, c workload.Call) (bool, workload.State) {
 
 func stepList(s workload.State, c workload.Call) (bool, workload.State) {
 	if c.F == history.Read {
-		return !c.Known || equal(s, c.Out), s
+		return !c.Known || s.Equal(c.Out), s
 	}
 	next := workload.Value{Kind: workload.List, List: append(slices.Clip(s.List), c.Arg.Number)}
 	return !c.Known || !c.Revealed || c.Out.Number == int64(len(next.List)), next
@@ -118,7 +118,7 @@ func stepCounter(s workload.State, c workload.Call) (bool, workload.State) {
 		return !c.Known || s.Number == c.Out.Number, s
 	}
 	next := num(s.Number + c.Arg.Number)
-	return !c.Known || equal(next, c.Out), next
+	return !c.Known || next.Equal(c.Out), next
 }
 
 // brute tells by trying every order whether ops are linearizable. An open

@@ -21,9 +21,10 @@ import (
 const (
 	// searchBytes bounds the memory of one search: each configuration that
 	// Porcupine remembers holds one bit for every operation.
-	searchBytes = 512 << 20
-	// configurationBytes is what a configuration costs beside those bits.
-	configurationBytes = 200
+	searchBytes = 256 << 20
+	// configurationBytes is what a configuration costs beside those bits and
+	// the list that its state may be.
+	configurationBytes = 320
 	// pollSteps is how many steps a search takes between looks at its context.
 	pollSteps = 256
 )
@@ -86,7 +87,7 @@ func decide(m workload.Model, ops []operation, stop func() bool) Outcome {
 // search asks Porcupine. Our own bounds end a search by making every further
 // step illegal: it then unwinds at once, and its answer is thrown away.
 func search(m workload.Model, ops []operation, stop func() bool) Outcome {
-	pm, s := boundedModel(m, len(ops), stop)
+	pm, s := boundedModel(m, ops, stop)
 	ok := porcupine.CheckOperations(pm, porcupineOperations(ops))
 	switch {
 	case ok:
@@ -106,8 +107,12 @@ type bounded struct {
 	stopped bool
 }
 
-func boundedModel(m workload.Model, operations int, stop func() bool) (porcupine.Model, *bounded) {
-	s := &bounded{model: m, stop: stop, left: searchBytes / (operations/8 + configurationBytes)}
+func boundedModel(m workload.Model, ops []operation, stop func() bool) (porcupine.Model, *bounded) {
+	each := len(ops)/8 + configurationBytes
+	if shapeOf(ops) != register {
+		each += 8 * len(ops)
+	}
+	s := &bounded{model: m, stop: stop, left: searchBytes / each}
 	pm := porcupineModel(m)
 	pm.StepContext = s.step
 	return pm, s
@@ -135,8 +140,8 @@ func porcupineModel(m workload.Model) porcupine.Model {
 		Step: func(state, input, _ any) (bool, any) {
 			return m.Step(state.(workload.State), input.(*operation).call)
 		},
-		Equal: func(a, b any) bool { return equal(a.(workload.State), b.(workload.State)) },
-		Hash:  func(s any) uint64 { return hash(s.(workload.State)) },
+		Equal: func(a, b any) bool { return a.(workload.State).Equal(b.(workload.State)) },
+		Hash:  func(s any) uint64 { return s.(workload.State).Hash() },
 		DescribeOperation: func(input, _ any) string {
 			return describeCall(input.(*operation).call)
 		},
@@ -183,7 +188,7 @@ func Visualize(ctx context.Context, h history.History, key string, o Options, w 
 	if len(ops) > pageOperations {
 		return fmt.Errorf("linearizability: key %q has %d operations; a page can draw %d", key, len(ops), pageOperations)
 	}
-	bound, _ := boundedModel(keys[0].model, len(ops), stop)
+	bound, _ := boundedModel(keys[0].model, ops, stop)
 	_, info := porcupine.CheckOperationsVerbose(bound, pageRows(h, ops), 0)
 	info.AddAnnotations(annotations(h, ops))
 	return porcupine.Visualize(porcupineModel(keys[0].model), info, w)

@@ -116,7 +116,7 @@ func (s story) contradiction(last operation) (operation, bool) {
 	shown, _ := s.shows(last)
 	for _, o := range s.few {
 		v, shows := s.shows(o)
-		if o.ret < last.invoke && o.ret > best.ret && shows && !equal(v, shown) {
+		if o.ret < last.invoke && o.ret > best.ret && shows && !v.Equal(shown) {
 			best, ok = o, true
 		}
 	}
@@ -140,7 +140,7 @@ func (s story) shows(o operation) (workload.Value, bool) {
 // stored tells whether any of the few stores what last saw.
 func (s story) stored(last operation) bool {
 	for _, o := range s.few {
-		if v, ok := writes(o); ok && equal(last.call.Out, workload.Value{Kind: workload.Number, Number: v}) {
+		if v, ok := writes(o); ok && last.call.Out.Equal(workload.Value{Kind: workload.Number, Number: v}) {
 			return true
 		}
 		if o.call.F == history.Append || o.call.F == history.Add {

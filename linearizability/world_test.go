@@ -21,6 +21,7 @@ type world struct {
 	info, fail float64 // how often an operation ends so
 	late       float64 // how often an info operation takes effect after its end, if ever
 	lie        float64 // how often an answer is wrong
+	stale      float64 // how often a read is served from the past, under the past's index
 	small      bool    // values come from a small domain and repeat
 	mute       bool    // failed swaps do not reveal what they saw; appends reveal their length
 	noIndex    bool    // answers carry no log index, or a wrong one
@@ -28,7 +29,14 @@ type world struct {
 	events     []history.Event
 	serial     int64
 	index      uint64
+	past       map[string][]moment
 	written    []int64
+}
+
+// A moment is what a key held from an index on.
+type moment struct {
+	value workload.Value
+	index uint64
 }
 
 // A client is one process between invocation and completion.
@@ -41,7 +49,7 @@ type client struct {
 }
 
 func (w *world) run() history.History {
-	w.state = make(map[string]workload.Value)
+	w.state, w.past = make(map[string]workload.Value), make(map[string][]moment)
 	clients := make([]client, w.processes)
 	for i := range clients {
 		clients[i].process = i
@@ -165,7 +173,12 @@ func (w *world) apply(invoke history.Event) history.Event {
 	if c.F != history.Read {
 		w.index++
 	}
+	w.past[invoke.Key] = append(w.past[invoke.Key], moment{after, w.index})
 	e := history.Event{Type: history.Ok, At: w.index}
+	if past := w.past[invoke.Key]; c.F == history.Read && w.r.Float64() < w.stale {
+		m := past[w.r.IntN(len(past))]
+		return history.Event{Type: history.Ok, At: m.index, Value: rawValue(m.value)}
+	}
 	if w.noIndex {
 		e.At = w.r.Uint64N(3) * w.r.Uint64N(w.index+1)
 	}
@@ -182,7 +195,7 @@ func (w *world) apply(invoke history.Event) history.Event {
 			e.Value = raw(len(after.List))
 		}
 	case history.CAS:
-		out := map[string]any{"swapped": equal(before, c.From)}
+		out := map[string]any{"swapped": before.Equal(c.From)}
 		if !w.mute {
 			out["saw"] = json.RawMessage(rawValue(before))
 		}
