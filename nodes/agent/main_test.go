@@ -9,12 +9,14 @@ import (
 	"testing"
 
 	"chaos/nodes/agent"
+	"chaos/nodes/nodestest"
 )
 
 // childRole is the variable that makes this test binary an agent or a node.
 const childRole = "CHAOS_AGENT_TEST_ROLE"
 
 func TestMain(m *testing.M) {
+	nodestest.TalkerMain()
 	switch os.Getenv(childRole) {
 	case "agent":
 		err := agent.Serve(context.Background(), standard{os.Stdin, os.Stdout}, agent.ServeOptions{Seed: 1})
