@@ -163,11 +163,9 @@ func illFormed(err error) Verdict {
 func checkKeys(ctx context.Context, h history.History, all []history.Operation, keys []keyed, o Options) Verdict {
 	limited, cancel := context.WithTimeout(ctx, o.timeout())
 	defer cancel()
-	results := searchAll(limited, keys)
-	for i, r := range results {
-		if r == Invalid {
-			return tell(ctx, h, all, keys[i])
-		}
+	results, guilty := searchAll(limited, keys)
+	if guilty >= 0 {
+		return tell(ctx, h, all, keys[guilty])
 	}
 	return summarize(keys, results)
 }

@@ -2,7 +2,6 @@ package linearizability
 
 import (
 	"fmt"
-	"strings"
 	"time"
 
 	"chaos/history"
@@ -63,12 +62,4 @@ func node(op history.Operation) string {
 		return op.Invoke.Node
 	}
 	return "the cluster"
-}
-
-// capital begins a sentence.
-func capital(s string) string {
-	if s == "" {
-		return s
-	}
-	return strings.ToUpper(s[:1]) + s[1:]
 }

@@ -19,7 +19,7 @@ func testModels(key, fallback string) (workload.Model, bool) {
 		kind = fallback
 	}
 	switch kind {
-	case "cas", "register":
+	case "cas", "any":
 		return workload.Model{Name: "cas", Parse: parseCall, Step: stepRegister}, true
 	case "append":
 		return workload.Model{Name: "append", Parse: parseCall, Step: stepList}, true

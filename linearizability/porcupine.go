@@ -32,9 +32,10 @@ const (
 // searchAll decides each key: Valid, Invalid, or Unknown where the bounds of
 // time or memory came first. Keys run in parallel, small ones first. Once a
 // key is found Invalid, those that stand behind it in that order are given up,
-// so that the key that is reported does not depend on the machine.
-func searchAll(ctx context.Context, keys []keyed) []Outcome {
-	results := make([]Outcome, len(keys))
+// so that the key that is told of, guilty, does not depend on the machine; it
+// is -1 where no key is Invalid.
+func searchAll(ctx context.Context, keys []keyed) (results []Outcome, guilty int) {
+	results = make([]Outcome, len(keys))
 	order := make([]int, len(keys))
 	for i := range order {
 		order[i], results[i] = i, Unknown
@@ -62,7 +63,10 @@ func searchAll(ctx context.Context, keys []keyed) []Outcome {
 		}()
 	}
 	wait.Wait()
-	return results
+	if w := worst.Load(); w < int64(len(keys)) {
+		return results, order[w]
+	}
+	return results, -1
 }
 
 // lower sets a to v unless it is lower already.

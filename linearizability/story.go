@@ -32,7 +32,7 @@ func tell(ctx context.Context, h history.History, all []history.Operation, k key
 	accusation := s.accusation()
 	v := Verdict{Checker: "linearizable", Outcome: Invalid, Key: k.key, Evidence: s.evidence()}
 	v.Reason = fmt.Sprintf("key %s is not linearizable: %s", k.key, accusation)
-	v.Story = append(s.operations(k.key), capital(accusation)+".")
+	v.Story = append(s.operations(k.key), accusation+".")
 	v.Story = append(v.Story, s.leaders()...)
 	v.Story = append(v.Story, s.faults()...)
 	return v
@@ -113,14 +113,26 @@ func (s story) lastAnswer() (operation, bool) {
 // invoked and tells of another value.
 func (s story) contradiction(last operation) (operation, bool) {
 	best, ok := operation{ret: -1}, false
-	shown, _ := s.shows(last)
 	for _, o := range s.few {
-		v, shows := s.shows(o)
-		if o.ret < last.invoke && o.ret > best.ret && shows && !v.Equal(shown) {
+		if o.ret < last.invoke && o.ret > best.ret && s.denies(o, last) {
 			best, ok = o, true
 		}
 	}
 	return best, ok
+}
+
+// denies tells whether o shows another value than last, or an element that
+// the list which last shows lacks.
+func (s story) denies(o, last operation) bool {
+	v, shows := s.shows(o)
+	w, _ := s.shows(last)
+	if last.call.F == history.Read && o.call.F == history.Append {
+		return !slices.Contains(w.List, v.Number)
+	}
+	if last.call.F == history.Read && v.Kind == workload.List {
+		return slices.ContainsFunc(v.List, func(e int64) bool { return !slices.Contains(w.List, e) })
+	}
+	return shows && !v.Equal(w)
 }
 
 // shows is the value that the key had when o took effect, as its answer tells.
