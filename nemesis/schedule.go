@@ -63,7 +63,8 @@ type drawer struct {
 	faults   deck[string]
 	next     int // the number of the next injection, until they get their names
 	budget   time.Duration
-	count    int // steps so far
+	count    int  // steps so far
+	single   bool // kill and pause overlap now
 }
 
 // An act is a group of steps whose At counts from its own start.
@@ -177,9 +178,11 @@ func (d *drawer) plain(count int) act {
 }
 
 // overlapped makes a window for each name; each but the first begins while the
-// one before it lives.
+// one before it lives. A node that is down can't be paused, so where both are
+// drawn each takes one victim, and Resolve finds the second another one.
 func (d *drawer) overlapped(names []string) act {
 	var a act
+	d.single = slices.Contains(names, Kill{}.Name()) && slices.Contains(names, Pause{}.Name())
 	var start time.Duration
 	for _, n := range names {
 		w := d.window()
@@ -234,7 +237,9 @@ func (d *drawer) rule(fault string) string {
 		"slow":                   {"all", "all", "leader", "one"},
 	}[fault]
 	choice = slices.DeleteFunc(choice, func(rule string) bool {
-		return d.o.Nodes < 3 && rule == "minority" || d.o.Nodes < 2 && rule == "follower"
+		many := rule == "minority" || rule == "majority" || rule == "all"
+		onNode := fault == Kill{}.Name() || fault == Pause{}.Name()
+		return d.o.Nodes < 3 && rule == "minority" || d.o.Nodes < 2 && rule == "follower" || d.single && many && onNode
 	})
 	if len(choice) == 0 {
 		f, err := Find(fault)

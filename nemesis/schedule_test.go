@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"chaos/nodes"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -103,6 +105,42 @@ func appears(t *testing.T, seed uint64, o Options, s Schedule) {
 		}
 		if len(seen) < want {
 			t.Fatalf("seed %d: %s appears in %d shapes, not %d", seed, f.Name(), len(seen), want)
+		}
+	}
+}
+
+// A node that is down can't be paused, and one that is paused should not be
+// killed: both would leave a fault without proof.
+func TestNoNodeIsDownAndFrozenAtOnce(t *testing.T) {
+	for seed := range uint64(1000) {
+		o := everything(time.Duration(8+seed%30) * time.Second)
+		o.Nodes = 2 + int(seed%6)
+		live := map[string][]nodes.Effect{}
+		for _, f := range walk(t, drawn(seed, o), func(now time.Duration) int { return 1 + int(now/time.Second)%o.Nodes }) {
+			if f.step.Action == Heal {
+				delete(live, f.step.ID)
+				continue
+			}
+			state := map[nodes.ID]nodes.EffectKind{}
+			var away []nodes.ID
+			for _, effects := range live {
+				for _, e := range effects {
+					if !e.OnLink() {
+						state[e.Node] = e.Kind
+						away = append(away, e.Node)
+					}
+				}
+			}
+			i, effects, err := Fire(f.step, members(o.Nodes), nodes.ID(1+int(f.at/time.Second)%o.Nodes), away)
+			if err != nil {
+				t.Fatalf("seed %d: %v", seed, err)
+			}
+			live[i.ID] = effects
+			for _, e := range effects {
+				if !e.OnLink() && state[e.Node] != "" && state[e.Node] != e.Kind {
+					t.Fatalf("seed %d: at %s %s meets %s, which is %s", seed, f.at, i.ID, e.Node, state[e.Node])
+				}
+			}
 		}
 	}
 }

@@ -133,24 +133,30 @@ func (m manner) mixed(mix map[string]int) manner {
 	return m
 }
 
-// staff gives every worker its group, role and node, and makes the lanes.
+// staff gives every worker its group, role and node, and makes the lanes. In
+// each group the readers stand first, each at the node after the last reader's;
+// the writers stand at other nodes than these, where there are any.
 func (l *load) staff() {
-	readers, writers := 0, 0
-	for i := range l.o.Workers {
-		w := worker{group: i / l.o.GroupSize, process: -1}
-		size := min(l.o.GroupSize, l.o.Workers-w.group*l.o.GroupSize)
-		reading := l.readers(size)
-		switch slot := i % l.o.GroupSize; {
-		case l.reads > 0 && l.writes > 0 && (reading == 0 || reading == size):
-			w.node = i % l.o.Nodes
-		case slot < reading:
-			w.role, w.node = reader, readers%l.o.Nodes
-			readers++
-		default:
-			w.role, w.node = writer, (writers+reading)%l.o.Nodes
-			writers++
+	readers, writers := 0, make([]int, l.o.Nodes) // by node
+	for first := 0; first < l.o.Workers; first += l.o.GroupSize {
+		end := min(first+l.o.GroupSize, l.o.Workers)
+		reading := l.readers(end) - l.readers(first)
+		alone := l.reads > 0 && l.writes > 0 && (reading == 0 || reading == end-first)
+		taken := make([]bool, l.o.Nodes)
+		for i := first; i < end; i++ {
+			w := worker{group: first / l.o.GroupSize, process: -1, node: i % l.o.Nodes}
+			switch {
+			case alone:
+			case i < first+reading:
+				w.role, w.node = reader, readers%l.o.Nodes
+				taken[w.node] = true
+				readers++
+			default:
+				w.role, w.node = writer, fewest(writers, taken)
+				writers[w.node]++
+			}
+			l.workers = append(l.workers, w)
 		}
-		l.workers = append(l.workers, w)
 	}
 	l.lanes = make([]lane, l.o.Keys)
 	for i := range l.lanes {
@@ -158,10 +164,34 @@ func (l *load) staff() {
 	}
 }
 
-// readers is how many of a group read: the share of reads, rounded.
-func (l *load) readers(size int) int {
-	all := max(1, l.reads+l.writes)
-	return (size*l.reads + all/2) / all
+// fewest is the node with the fewest of those not taken, or of all if all are.
+func fewest(count []int, taken []bool) int {
+	best := -1
+	for _, free := range []bool{true, false} {
+		for n := range count {
+			if (best < 0 || count[n] < count[best]) && !(free && taken[n]) {
+				best = n
+			}
+		}
+		if best >= 0 {
+			break
+		}
+	}
+	return best
+}
+
+// readers is how many of the first n workers only read: the share of reads, or
+// by default half of the workers, and up to five eighths where that is needed
+// to have four at each node: a node whose clients all wait for writes to be
+// answered shows nothing.
+func (l *load) readers(n int) int {
+	const atEachNode = 4
+	all := l.o.Workers
+	sum := max(1, l.reads+l.writes)
+	if l.o.Mix != nil {
+		return n * l.reads / sum
+	}
+	return n * max(all/2, min(atEachNode*l.o.Nodes, all*5/8)) / all
 }
 
 // Next gives the worker something to do at its node.

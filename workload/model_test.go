@@ -172,3 +172,36 @@ func FuzzParseValue(f *testing.F) {
 		}
 	})
 }
+
+// FuzzParse feeds garbage as questions and answers: nothing panics, and what is
+// taken as the answer of a swap, encoding/json reads the same way.
+func FuzzParse(f *testing.F) {
+	f.Add("cas", []byte("[1,2]"), []byte(`{"swapped":false,"saw":3}`))
+	f.Add("cas", []byte("[null,2]"), []byte(`{ "saw":null, "swapped":true }`))
+	f.Add("add", []byte("1"), []byte("2"))
+	f.Add("append", []byte("1"), []byte("null"))
+	f.Add("read", []byte(""), []byte("[1,2]"))
+	f.Fuzz(func(t *testing.T, fn string, ask, answer []byte) {
+		op := history.Operation{Invoke: history.Event{F: fn, Value: ask}, Complete: history.Event{Type: history.Ok, Value: answer}}
+		c, err := Universal.Parse(op)
+		if err != nil {
+			return
+		}
+		for _, s := range []State{{}, Num(3), {Kind: List, List: []int64{1}}} {
+			Universal.Step(s, c)
+		}
+		if fn != "cas" {
+			return
+		}
+		var reply struct {
+			Swapped *bool
+			Saw     *int64
+		}
+		if c.Out.Kind != List && (json.Unmarshal(answer, &reply) != nil || reply.Swapped == nil || *reply.Swapped != c.Swapped) {
+			t.Fatalf("%q is taken as %+v", answer, c)
+		}
+		if reply.Saw != nil && c.Out.Number != *reply.Saw {
+			t.Fatalf("%q: saw %s", answer, c.Out)
+		}
+	})
+}

@@ -32,7 +32,8 @@ const (
 // after a newer value was acknowledged can be proven stale, so it is better to
 // ask again than to wait.
 func (l *load) read(w *worker, key string) Op {
-	op := Op{F: history.Read, Key: key, Value: null, Node: w.node, Timeout: l.from(readTimeoutMin, readTimeoutMax)}
+	timeout := min(l.from(readTimeoutMin, readTimeoutMax), l.from(readTimeoutMin, readTimeoutMax)) // more often short
+	op := Op{F: history.Read, Key: key, Value: null, Node: w.node, Timeout: timeout}
 	if n := len(l.o.Modes); n > 0 {
 		op.Mode = l.o.Modes[l.r.IntN(n)]
 	}
