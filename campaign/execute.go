@@ -40,7 +40,7 @@ func (l Live) Execute(ctx context.Context, root string, started time.Time, check
 	if err != nil {
 		return s, err
 	}
-	s.Started = started
+	s.Started, s.Network = started, l.Network
 	return s, Save(folder, s, &l.Plan, rec.History)
 }
 

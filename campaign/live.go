@@ -49,6 +49,7 @@ type Live struct {
 	Plan     Plan
 	System   nodes.System
 	Provider nodes.Provider
+	Network  string         // how links are hurt, as the provider's probe resolved it
 	Folder   string         // the run's folder; exists
 	Progress func(Progress) // called from one goroutine; may be nil
 }
@@ -114,7 +115,7 @@ func nonce() string {
 func (r *run) carryOut(ctx context.Context) (interrupted string, err error) {
 	r.enter(history.WarmUp)
 	o := nodes.Options{Nodes: r.Plan.Spec.Nodes, Dir: r.Folder, Cluster: r.nonce, Knobs: r.Plan.Spec.Knobs.Nodes(),
-		Lease: time.Duration(r.Plan.Spec.Lease), Network: r.Plan.Spec.Network}
+		Lease: time.Duration(r.Plan.Spec.Lease), Network: r.Network}
 	if r.cluster, err = r.Provider.Launch(ctx, r.System, o); err != nil {
 		return "", fmt.Errorf("launching %d nodes: %w", o.Nodes, err)
 	}

@@ -108,8 +108,9 @@ type Options struct {
 // A Provider hosts clusters: as local processes, in Docker, over SSH, in simulation.
 type Provider interface {
 	Name() string
-	// Probe says what can be done here, and for the rest why not and the remedy.
-	Probe(ctx context.Context) Abilities
+	// Probe says what can be done here with those options, and for the rest why
+	// not and the remedy.
+	Probe(ctx context.Context, o Options) Abilities
 	// Launch makes the hosts and starts every node on them. It returns when
 	// all processes run; it does not wait until they serve.
 	Launch(ctx context.Context, s System, o Options) (Cluster, error)

@@ -16,6 +16,7 @@ import (
 
 	"chaos/campaign"
 	"chaos/nemesis"
+	"chaos/nodes"
 	"chaos/results"
 )
 
@@ -204,7 +205,14 @@ func (f *runFlags) prepare(c *cobra.Command, plan campaign.Plan) (campaign.Live,
 	if n := plan.Spec.Network; !slices.Contains([]string{"", "namespaces", "relay"}, n) {
 		return live, usageError{fmt.Errorf("--network %q: it is namespaces or relay", n)}
 	}
-	return campaign.Live{Plan: plan, System: system, Provider: provider}, nil
+	abilities := provider.Probe(c.Context(), nodes.Options{Network: plan.Spec.Network})
+	if abilities.Note != "" && !f.quiet {
+		fmt.Fprintln(c.ErrOrStderr(), "note:", abilities.Note)
+	}
+	if err := plan.Refuse(abilities); err != nil {
+		return live, usageError{fmt.Errorf("this machine can't carry the plan out: %w", err)}
+	}
+	return campaign.Live{Plan: plan, System: system, Provider: provider, Network: abilities.Network}, nil
 }
 
 // print shows the result, and where its folder is.
