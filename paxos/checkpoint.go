@@ -120,7 +120,7 @@ func (c *Core) install(s consensus.Snapshot) {
 		return // not a checkpoint of this log: it would take commands back
 	}
 	c.adopt(s)
-	c.out.Install = &s
+	c.out.Install, c.out.Committed = &s, nil // what Restore brought back and nobody took yet is in s
 	c.installed()
 	c.handOut()
 }

@@ -206,7 +206,7 @@ func (s *storm) level(wanted map[commandID]bool) bool {
 }
 
 const (
-	stormSeeds = 220
+	stormSeeds = 400
 	stormSteps = 2500
 )
 
