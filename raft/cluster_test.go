@@ -119,11 +119,14 @@ func (c *cluster) perform(h *host, o output, crash stage, keep int) bool {
 	}
 	h.journal = append(h.journal, o.Records...)
 	if crash == afterRecords {
-		c.wire = append(c.wire, o.Messages[:min(keep, len(o.Messages))]...)
+		o.Messages = o.Messages[:min(keep, len(o.Messages))]
+	}
+	c.check.sent(h, o.Messages)
+	c.wire = append(c.wire, o.Messages...)
+	if crash == afterRecords {
 		c.crash(h)
 		return false
 	}
-	c.wire = append(c.wire, o.Messages...)
 	if crash == afterMessages {
 		c.crash(h)
 		return false
@@ -240,7 +243,6 @@ func (k *checker) step(h *host, o output) {
 			k.entry(h, r.Entry)
 		}
 	}
-	k.messages(h, o)
 	for _, r := range o.Reads {
 		least, asked := k.reads[[3]uint64{uint64(h.id), h.starts, r.Key}]
 		if !asked || r.Index < least {
@@ -298,9 +300,9 @@ func (k *checker) committed(h *host, e consensus.Entry, in uint64) {
 	}
 }
 
-// messages checks that no node ever votes twice in a term.
-func (k *checker) messages(h *host, o output) {
-	for _, e := range o.Messages {
+// sent checks that no node ever votes twice in a term.
+func (k *checker) sent(h *host, messages []envelope) {
+	for _, e := range messages {
 		if e.Message.Kind != VoteReply || e.Message.Reject {
 			continue
 		}

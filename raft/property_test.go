@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"chaos/nodes/consensus"
@@ -12,6 +13,7 @@ import (
 const (
 	seeds         = 240  // random schedules
 	stepsPerSeed  = 1500 // inputs of each
+	wireMax       = 400  // messages on their way; the oldest are lost
 	livenessTicks = 600  // ticks after the heal until a proposal must be committed everywhere
 )
 
@@ -25,6 +27,7 @@ type storm struct {
 	reads      uint64
 	answered   int
 	loss       int // percent
+	traced     bool
 	trace      uint64
 	crashEvery int
 }
@@ -44,21 +47,21 @@ func (s *storm) pick() *host { return s.hosts[s.rand.IntN(len(s.hosts))] }
 // input draws one input for a host that is up.
 func (s *storm) input(h *host) func(*Core) output {
 	switch n := s.rand.IntN(100); {
-	case n < 35:
+	case n < 18:
 		return (*Core).Tick
-	case n < 50:
+	case n < 28:
 		s.serial++
 		c := consensus.Command{Origin: h.id, Serial: s.serial, Data: fmt.Appendf(nil, "c%d", s.serial)}
 		return func(core *Core) output { return core.Propose(c) }
-	case n < 65:
+	case n < 38:
 		s.reads++
 		s.check.asked(h, s.reads)
 		key := s.reads
 		return func(core *Core) output { return core.Read(key) }
-	case n < 66:
+	case n < 39:
 		to := s.pick().id
 		return func(core *Core) output { return core.Transfer(to) }
-	case n < 68:
+	case n < 41:
 		of := s.pick().id
 		return func(core *Core) output { return core.PeerReset(of) }
 	}
@@ -74,7 +77,7 @@ func (s *storm) message(h *host) func(*Core) output {
 		i := s.rand.IntN(min(len(s.wire), 12))
 		e := s.wire[i]
 		if s.rand.IntN(100) >= 4 {
-			s.wire = append(s.wire[:i:i], s.wire[i+1:]...)
+			s.wire = slices.Delete(s.wire, i, i+1)
 		}
 		if s.cut[e.From] || s.cut[e.To] || !s.host(e.To).up || s.rand.IntN(100) < s.loss {
 			continue
@@ -115,15 +118,29 @@ func (s *storm) turn(h *host) {
 		crash = afterEarly + stage(s.rand.IntN(4))
 	}
 	if s.perform(h, all, crash, s.rand.IntN(4)) && s.rand.IntN(40) == 0 && h.applied > h.core.Status().First {
+		journal := h.journal
 		s.compact(h, h.applied)
+		if s.rand.IntN(4) == 0 { // the snapshot is durable, the journal still the old one
+			h.journal = journal
+			s.crash(h)
+		}
 	}
 }
 
 // note folds an output into the trace, and counts answered reads.
 func (s *storm) note(h *host, o output) {
 	s.answered += len(o.Reads)
+	if !s.traced {
+		return
+	}
 	f := fnv.New64a()
-	fmt.Fprint(f, s.trace, h.id, o.Early, o.Messages, o.Records, o.Committed, o.Reads, o.Rejected)
+	fmt.Fprint(f, s.trace, h.id, o.Committed, o.Reads, o.Rejected)
+	for _, e := range slices.Concat(o.Early, o.Messages) {
+		f.Write(Codec{}.AppendMessage([]byte{byte(e.From), byte(e.To)}, e.Message))
+	}
+	for _, r := range o.Records {
+		f.Write(Codec{}.AppendRecord(nil, r))
+	}
 	s.trace = f.Sum64()
 }
 
@@ -143,8 +160,8 @@ func (s *storm) run(steps int) {
 			continue
 		}
 		s.turn(h)
-		if len(s.wire) > 2000 {
-			s.wire = s.wire[1000:]
+		if len(s.wire) > wireMax {
+			s.wire = slices.Delete(s.wire, 0, wireMax/4)
 		}
 	}
 }
@@ -229,6 +246,7 @@ func TestStorms(t *testing.T) {
 func TestSameSeed(t *testing.T) {
 	run := func(seed uint64) uint64 {
 		s := newStorm(seed, func(what string) { t.Fatal(what) })
+		s.traced = true
 		s.run(600)
 		return s.trace
 	}
