@@ -42,7 +42,7 @@ func (l *link) set(s nodes.LinkState) {
 	close(l.changed)
 	l.changed = make(chan struct{})
 	for stream := range l.streams {
-		if reset {
+		if reset && stream == stream.pair.forward {
 			l.resets.Add(1)
 			stream.pair.abort()
 		}
@@ -50,11 +50,11 @@ func (l *link) set(s nodes.LinkState) {
 	}
 }
 
-// join adds a stream; a link that resets refuses it.
+// join adds a stream; a link that resets refuses connections dialled along it.
 func (l *link) join(s *stream) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.state.Reset {
+	if l.state.Reset && s == s.pair.forward {
 		l.resets.Add(1)
 		return false
 	}
@@ -84,14 +84,15 @@ func draw(s nodes.LinkState) time.Duration {
 }
 
 // passable waits until from could open a connection to to: the opening must
-// get there, and the answer back. A link that resets refuses.
+// get there, and the answer back. A link that resets refuses what is dialled
+// along it.
 func (n *Network) passable(ctx context.Context, from, to nodes.ID) error {
 	there, back := n.link(nodes.Link{From: from, To: to}), n.link(nodes.Link{From: to, To: from})
 	for {
 		ts, changedThere := there.get()
 		bs, changedBack := back.get()
 		switch {
-		case ts.Reset || bs.Reset:
+		case ts.Reset:
 			there.resets.Add(1)
 			return syscall.ECONNREFUSED
 		case !ts.Cut && !ts.CutData && !bs.Cut:

@@ -6,7 +6,8 @@
 // The state of the directed link From → To applies to the bytes that flow from
 // From to To, in connections that either of the two dialled. Held bytes wait in
 // a bounded queue, then in the senders' own sockets, and go on in order when
-// the link is well again.
+// the link is well again. A link that resets does so to the connections that
+// From dialled.
 //
 // What a relay can't show: it carries TCP only. The listener accepts before the
 // target does, so a dialer that is not one of ours sees an open connection

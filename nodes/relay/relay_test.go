@@ -349,6 +349,9 @@ func TestReset(t *testing.T) {
 		t.Errorf("probe: %+v", o)
 	}
 	dialReset(t, n, s)
+	if o := probe(t, n, back); !o.Passed {
+		t.Errorf("the other direction: %+v", o)
+	}
 	if _, err := n.Dial(t.Context(), 1, 2, s.Addr().String()); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("dial: %v, want it refused", err)
 	}

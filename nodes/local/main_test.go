@@ -1,0 +1,75 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"testing"
+
+	"chaos/nodes/agent"
+	"chaos/nodes/nodestest"
+)
+
+// TestMain makes this test binary a hub, an agent, a node or a harness, too.
+func TestMain(m *testing.M) {
+	nodestest.TalkerMain()
+	role := ""
+	if len(os.Args) > 1 {
+		role = os.Args[1]
+	}
+	switch role {
+	case "hub":
+		exit(Hub())
+	case "agent":
+		o := agent.ServeOptions{Log: func(line string) { fmt.Fprintln(os.Stderr, line) }}
+		exit(agent.Serve(context.Background(), standard{os.Stdin, os.Stdout}, o))
+	case "harness":
+		exit(harness(os.Args[2], os.Args[3]))
+	}
+	os.Exit(m.Run())
+}
+
+func exit(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+type standard struct {
+	io.ReadCloser
+	out io.WriteCloser
+}
+
+func (s standard) Write(b []byte) (int, error) { return s.out.Write(b) }
+func (s standard) Close() error                { return errors.Join(s.ReadCloser.Close(), s.out.Close()) }
+
+// required tells whether the person who runs the tests insists on a need.
+func required(need string) bool {
+	return strings.Contains(os.Getenv("CHAOS_REQUIRE"), need)
+}
+
+// harness launches a cluster, says so, and waits for its end.
+func harness(dir, network string) error {
+	c, err := New("").Launch(context.Background(), nodestest.Talker{}, nodestest.ProviderOptions(dir, network))
+	if err != nil {
+		return err
+	}
+	for _, m := range c.Members() { // so that it is seen to work
+		conn, err := c.Dial(context.Background(), m, "client")
+		for tries := 0; err != nil && tries < 1000; tries++ {
+			conn, err = c.Dial(context.Background(), m, "client")
+		}
+		if err != nil {
+			return err
+		}
+		conn.Close()
+	}
+	fmt.Println("launched")
+	_, err = io.Copy(io.Discard, os.Stdin)
+	return err
+}
