@@ -239,7 +239,8 @@ func (d *drawer) rule(fault string) string {
 	choice = slices.DeleteFunc(choice, func(rule string) bool {
 		many := rule == "minority" || rule == "majority" || rule == "all"
 		onNode := fault == Kill{}.Name() || fault == Pause{}.Name()
-		return d.o.Nodes < 3 && rule == "minority" || d.o.Nodes < 2 && rule == "follower" || d.single && many && onNode
+		return d.o.Nodes < 3 && rule == "minority" || d.o.Nodes < 2 && rule == "follower" ||
+			d.single && onNode && (many || d.o.Nodes < 3 && rule == "follower")
 	})
 	if len(choice) == 0 {
 		f, err := Find(fault)
