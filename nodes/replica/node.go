@@ -30,8 +30,10 @@ const (
 	// DefaultWaitTicks is how long a request waits for its answer: 10 s in ticks
 	// of 10 ms. Then its end is called doubtful.
 	DefaultWaitTicks = 1000
-	// serialBits is how much of a serial counts within one incarnation.
-	serialBits = 40
+	// A serial is the node's ID (10 bits), its incarnation (20) and a count (34):
+	// unique among all nodes and for ever, so that no answer meant for another
+	// node's command is taken for one of ours.
+	idBits, incarnationBits, countBits = 10, 20, 34
 )
 
 // The crash points: where a plan may have a node kill itself. A point is passed
@@ -130,9 +132,13 @@ func NewNode[M, R any](c Config[M, R]) (*Node[M, R], error) {
 	if err != nil {
 		return nil, err
 	}
+	if found.Incarnation >= 1<<incarnationBits || c.Options.ID >= 1<<idBits {
+		journal.Close()
+		return nil, fmt.Errorf("replica: %s started %d times; serials have room for nodes below %d and %d starts", c.Options.ID, found.Incarnation, 1<<idBits, 1<<incarnationBits-1)
+	}
 	n := &Node[M, R]{
 		config: c, journal: journal, machine: kv.NewMachine(), voters: c.Options.Voters, incarnation: found.Incarnation,
-		waiting: newWaiters(found.Incarnation<<serialBits, uint64(c.WaitTicks)),
+		waiting: newWaiters((uint64(c.Options.ID)<<incarnationBits|found.Incarnation)<<countBits, uint64(c.WaitTicks)),
 	}
 	n.audit = auditor{to: c.Audit, written: c.AuditBytes, line: auditLine{System: c.System, Node: c.Options.ID.String(), Incarnation: found.Incarnation}}
 	for _, note := range found.Notes {

@@ -130,7 +130,9 @@ func systems() map[string]func(*world) {
 			starter(w, "raft", func(o consensus.Options) consensus.Core[raft.Message, raft.Record] { return raft.New(o) }, raft.Codec{})
 		},
 		"paxos": func(w *world) {
-			starter(w, "paxos", func(o consensus.Options) consensus.Core[paxos.Message, paxos.Record] { return paxos.New(o, paxos.Multi) }, paxos.Codec{})
+			starter(w, "paxos", func(o consensus.Options) consensus.Core[paxos.Message, paxos.Record] {
+				return paxos.New(o, paxos.Multi)
+			}, paxos.Codec{})
 		},
 		"paxos-classic": func(w *world) {
 			starter(w, "paxos-classic", func(o consensus.Options) consensus.Core[paxos.Message, paxos.Record] {
