@@ -1,0 +1,265 @@
+package agent_test
+
+import (
+	"context"
+	"net"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+
+	"chaos/nodes"
+	"chaos/nodes/agent"
+)
+
+// tables lists the firewall's tables in a namespace.
+func (l *lab) tables(id nodes.ID) (out []string) {
+	l.in(l.hosts[id], func() {
+		c, err := nftables.New()
+		must(l.t, err)
+		all, err := c.ListTables()
+		must(l.t, err)
+		for _, t := range all {
+			out = append(out, t.Name)
+		}
+	})
+	slices.Sort(out)
+	return out
+}
+
+func (l *lab) noTable(id nodes.ID) {
+	l.t.Helper()
+	for until := time.Now().Add(enough); ; time.Sleep(time.Millisecond) {
+		all := l.tables(id)
+		if !slices.ContainsFunc(all, func(s string) bool { return strings.HasPrefix(s, "chaos_") }) {
+			return
+		}
+		if time.Now().After(until) {
+			l.t.Fatalf("%s still has the tables %v", id, all)
+		}
+	}
+}
+
+// control connects to one agent of the lab, without a fleet.
+func (l *lab) control(id nodes.ID, lease time.Duration, report func(agent.Report)) *agent.Controller {
+	l.t.Helper()
+	stream, err := l.open(id)
+	must(l.t, err)
+	c, err := agent.Connect(context.Background(), stream, agent.Hello{
+		Run: "lab", Lease: lease, Self: member(id), View: l.members(), Clients: []string{clientAddress}, Probe: 7719,
+	}, report)
+	must(l.t, err)
+	l.t.Cleanup(func() { c.Close(context.Background()) })
+	return c
+}
+
+func TestKilledAgentHealsByTheKernel(t *testing.T) {
+	l := newLab(t, 2)
+	const short = 2 * time.Second
+	f := l.fleet(short, func(o *agent.FleetOptions) {
+		open := o.Hosts[1].Open
+		opened := false
+		o.Hosts[1].Open = func(ctx context.Context) (s stream, err error) {
+			if opened { // no agent comes back, so that only the kernel can heal
+				return nil, net.ErrClosed
+			}
+			opened = true
+			return open(ctx)
+		}
+	})
+	w := l.wire(1, 2)
+	ev, err := f.Apply(context.Background(), "cut", []nodes.Effect{cut(1, 2)})
+	proven(t, "cut", ev, err)
+	must(t, l.agent(2).Process.Kill())
+	if passes(t, w.from, w.to, quiet) {
+		t.Error("the way was open at once, so nothing but the agent held it closed")
+	}
+	if !arrives(w.to, enough) {
+		t.Error("the way did not open when the kernel's time limit had passed")
+	}
+	ev, err = f.Verify(context.Background(), "cut")
+	must(t, err)
+	if ev.Proven() {
+		t.Errorf("a cut without an agent is proven: %+v", ev)
+	}
+}
+
+func TestLostAgentComesBack(t *testing.T) {
+	l := newLab(t, 2)
+	f := l.fleet(lease, nil)
+	ctx := context.Background()
+	ev, err := f.Apply(ctx, "cut", []nodes.Effect{cut(1, 2), {Kind: nodes.Frozen, Node: 2}})
+	proven(t, "cut and freeze", ev, err)
+	ev, err = f.Apply(ctx, "elsewhere", []nodes.Effect{{Kind: nodes.Frozen, Node: 1}})
+	proven(t, "freeze of n1", ev, err)
+	must(t, l.agent(2).Process.Kill())
+	for range 2 {
+		if i := <-f.Incidents(); i.Kind != "agent-lost" || i.Node != 2 {
+			t.Fatalf("got the incident %+v", i)
+		}
+	}
+	ev, err = f.Verify(ctx, "cut")
+	must(t, err)
+	if len(ev.Gaps) == 0 || ev.Proven() {
+		t.Errorf("the gap is not told: %+v", ev)
+	}
+	for _, p := range ev.Proofs {
+		if !p.Holds {
+			t.Errorf("the agent that came back was not brought to what is wanted: %+v", p)
+		}
+	}
+	ev, err = f.Verify(ctx, "elsewhere")
+	proven(t, "what the agent did not hold", ev, err)
+	ev, err = f.Revert(ctx, "cut")
+	proven(t, "revert", ev, err)
+}
+
+func TestStreamEndHeals(t *testing.T) {
+	l := newLab(t, 2)
+	f := l.fleet(lease, nil)
+	w := l.wire(1, 2)
+	ev, err := f.Apply(context.Background(), "cut", []nodes.Effect{cut(1, 2)})
+	proven(t, "cut", ev, err)
+	if passes(t, w.from, w.to, quiet) {
+		t.Error("a byte went from n1 to n2")
+	}
+	must(t, f.Close(context.Background()))
+	l.noTable(1)
+	l.noTable(2)
+	if !arrives(w.to, enough) {
+		t.Error("the connection did not come back")
+	}
+	if err := f.Close(context.Background()); err != nil {
+		t.Errorf("closing twice: %v", err)
+	}
+	if _, err := f.Apply(context.Background(), "late", nil); err == nil {
+		t.Error("a closed fleet takes effects")
+	}
+}
+
+// A controller that goes silent without closing its stream.
+func TestSilenceHeals(t *testing.T) {
+	l := newLab(t, 2)
+	raw, err := l.open(2)
+	must(t, err)
+	hello := `{"id":1,"op":"hello","hello":{"version":1,"run":"lab","lease":300000000,"self":{"ID":"n2","Host":"10.77.0.2"},"probe":7719,` +
+		`"view":[{"ID":"n1","Host":"10.77.0.1"},{"ID":"n2","Host":"10.77.0.2"}]}}` + "\n"
+	links := `{"id":2,"op":"links","links":[{"link":{"From":"n1","To":"n2"},"state":{"Cut":true}}]}` + "\n"
+	_, err = raw.Write([]byte(hello + links))
+	must(t, err)
+	for until := time.Now().Add(enough); !slices.Contains(l.tables(2), "chaos_lab"); time.Sleep(time.Millisecond) {
+		if time.Now().After(until) {
+			t.Fatal("the table did not appear")
+		}
+	}
+	l.noTable(2)
+	raw.Close()
+}
+
+func TestForeignTableIsUntouched(t *testing.T) {
+	l := newLab(t, 2)
+	l.in(l.hosts[2], func() {
+		c, err := nftables.New()
+		must(t, err)
+		table := c.AddTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: "theirs"})
+		chain := c.AddChain(&nftables.Chain{Name: "input", Table: table, Type: nftables.ChainTypeFilter,
+			Hooknum: nftables.ChainHookInput, Priority: nftables.ChainPriorityFilter})
+		c.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: []expr.Any{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
+			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{132}}, &expr.Verdict{Kind: expr.VerdictDrop}}})
+		must(t, c.Flush())
+	})
+	before := l.listing(2)
+	f := l.fleet(lease, nil)
+	ev, err := f.Apply(context.Background(), "all", []nodes.Effect{cut(1, 2),
+		{Kind: nodes.CutData, From: nodes.Clients, To: 2}, {Kind: nodes.Delayed, From: nodes.Clients, To: 2, Delay: 1}})
+	proven(t, "faults", ev, err)
+	if during := l.tables(2); !slices.Equal(during, []string{"chaos_lab", "theirs"}) {
+		t.Errorf("during the faults there are the tables %v", during)
+	}
+	must(t, f.Close(context.Background()))
+	if after := l.listing(2); after != before {
+		t.Errorf("before:\n%s\nafter:\n%s", before, after)
+	}
+}
+
+// listing is every table, chain and rule of a namespace as text.
+func (l *lab) listing(id nodes.ID) string {
+	var b strings.Builder
+	l.in(l.hosts[id], func() {
+		c, err := nftables.New()
+		must(l.t, err)
+		tables, err := c.ListTables()
+		must(l.t, err)
+		for _, t := range tables {
+			b.WriteString("table " + t.Name + "\n")
+		}
+		chains, err := c.ListChains()
+		must(l.t, err)
+		for _, chain := range chains {
+			b.WriteString("chain " + chain.Table.Name + " " + chain.Name + "\n")
+			rules, err := c.GetRules(chain.Table, chain)
+			must(l.t, err)
+			for _, r := range rules {
+				b.WriteString(describe(r) + "\n")
+			}
+		}
+	})
+	return b.String()
+}
+
+// A fault that somebody takes away behind our back is a lapse, found by the
+// next beat or look, told, and mended.
+func TestLapseIsToldAndMended(t *testing.T) {
+	l := newLab(t, 2)
+	f := l.fleet(lease, nil)
+	ctx := context.Background()
+	ev, err := f.Apply(ctx, "cut", []nodes.Effect{cut(1, 2)})
+	proven(t, "cut", ev, err)
+	ev, err = f.Apply(ctx, "other", []nodes.Effect{cut(2, 1)})
+	proven(t, "another cut", ev, err)
+	l.in(l.hosts[2], func() {
+		c, err := nftables.New()
+		must(t, err)
+		set := &nftables.Set{Table: &nftables.Table{Family: nftables.TableFamilyINet, Name: "chaos_lab"},
+			Name: "from_n1_v4", KeyType: nftables.TypeIPAddr, HasTimeout: true}
+		must(t, c.SetDeleteElements(set, []nftables.SetElement{{Key: net.IPv4(10, 77, 0, 1).To4()}}))
+		must(t, c.Flush())
+	})
+	ev, err = f.Verify(ctx, "cut")
+	must(t, err)
+	if len(ev.Gaps) != 1 || ev.Proven() {
+		t.Errorf("the lapse is not told: %+v", ev)
+	}
+	if i := <-f.Incidents(); i.Kind != "lapse" || i.Node != 2 {
+		t.Errorf("got the incident %+v", i)
+	}
+	ev, err = f.Verify(ctx, "other")
+	proven(t, "the cut that did not lapse", ev, err)
+	ev, err = f.Apply(ctx, "again", []nodes.Effect{cut(1, 2)})
+	proven(t, "the mended cut", ev, err)
+}
+
+// A late beat finds the elements gone.
+func TestLateBeatFindsTheLapse(t *testing.T) {
+	l := newLab(t, 2)
+	f := l.fleet(2*time.Second, nil)
+	ctx := context.Background()
+	ev, err := f.Apply(ctx, "cut", []nodes.Effect{cut(1, 2)})
+	proven(t, "cut", ev, err)
+	// Stopping the agent makes every beat late; its controller gives it up
+	// after a whole lease at the earliest, and by then the kernel has let go.
+	must(t, stop(l.agent(2).Process.Pid))
+	i := <-f.Incidents()
+	must(t, wake(l.agent(2).Process.Pid))
+	if i.Node != 2 || (i.Kind != "agent-lost" && i.Kind != "lapse") {
+		t.Errorf("got the incident %+v", i)
+	}
+	ev, err = f.Verify(ctx, "cut")
+	must(t, err)
+	if len(ev.Gaps) == 0 {
+		t.Errorf("the gap is not told: %+v", ev)
+	}
+}
