@@ -30,43 +30,60 @@ const (
 )
 
 // searchAll decides each key: Valid, Invalid, or Unknown where the bounds of
-// time or memory came first. Keys run in parallel, small ones first. Once a
-// key is found Invalid, those that stand behind it in that order are given up,
-// so that the key that is told of, guilty, does not depend on the machine; it
-// is -1 where no key is Invalid.
+// time or memory came first. Witnesses come first, for all keys: a search that
+// takes long must not keep others from being decided. Then the rest is
+// searched, small ones first. Once a key is found Invalid, those that stand
+// behind it in that order are given up, so that the key that is told of,
+// guilty, does not depend on the machine; it is -1 where no key is Invalid.
 func searchAll(ctx context.Context, keys []keyed) (results []Outcome, guilty int) {
 	results = make([]Outcome, len(keys))
-	order := make([]int, len(keys))
-	for i := range order {
-		order[i], results[i] = i, Unknown
+	parallel(len(keys), func(i int) {
+		results[i] = Unknown
+		if ctx.Err() == nil && witness(keys[i].model, prune(keys[i].ops)) {
+			results[i] = Valid
+		}
+	})
+	var order []int
+	for i, r := range results {
+		if r != Valid {
+			order = append(order, i)
+		}
 	}
 	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(len(keys[a].ops), len(keys[b].ops)) })
-	var next, worst atomic.Int64
-	worst.Store(int64(len(keys)))
+	var worst atomic.Int64
+	worst.Store(int64(len(order)))
+	parallel(len(order), func(place int) {
+		k := keys[order[place]]
+		stop := func() bool { return ctx.Err() != nil || worst.Load() < int64(place) }
+		if stop() {
+			return
+		}
+		results[order[place]] = search(k.model, prune(k.ops), stop)
+		if results[order[place]] == Invalid {
+			lower(&worst, int64(place))
+		}
+	})
+	if w := worst.Load(); w < int64(len(order)) {
+		return results, order[w]
+	}
+	return results, -1
+}
+
+// parallel calls do for 0 to n-1, begun in that order, on as many goroutines
+// as there are processors, and returns when all have ended.
+func parallel(n int, do func(int)) {
+	var next atomic.Int64
 	var wait sync.WaitGroup
-	for range min(runtime.GOMAXPROCS(0), len(keys)) {
+	for range min(runtime.GOMAXPROCS(0), n) {
 		wait.Add(1)
 		go func() {
 			defer wait.Done()
-			for {
-				place := next.Add(1) - 1
-				if place >= worst.Load() {
-					return
-				}
-				k := keys[order[place]]
-				stop := func() bool { return ctx.Err() != nil || worst.Load() < place }
-				results[order[place]] = decide(k.model, k.ops, stop)
-				if results[order[place]] == Invalid {
-					lower(&worst, place)
-				}
+			for i := next.Add(1) - 1; i < int64(n); i = next.Add(1) - 1 {
+				do(int(i))
 			}
 		}()
 	}
 	wait.Wait()
-	if w := worst.Load(); w < int64(len(keys)) {
-		return results, order[w]
-	}
-	return results, -1
 }
 
 // lower sets a to v unless it is lower already.
