@@ -76,6 +76,7 @@ func (a *acceptor) from(slot uint64, bytes int) (accepted []Proposal, next uint6
 func (c *Core) onPrepare(from consensus.ID, m *Message) {
 	ok, changed := c.acceptor.promise(m.Ballot)
 	if !ok {
+		c.contention.contended = true
 		c.send(from, Message{Kind: Refuse, Ballot: c.acceptor.promised, Slot: m.Slot})
 		return
 	}

@@ -27,6 +27,11 @@ type contention struct {
 	last    consensus.ID // the last proposer that succeeded
 }
 
+// lead is how many rounds a proposer that was preempted several times in a row
+// goes above the others, so that it wins against those that start together with
+// it; else the node with the highest number always would.
+func (k *contention) lead() uint64 { return uint64(k.failures) }
+
 // tickClassic lets time pass for a classic proposer.
 func (c *Core) tickClassic() {
 	k := &c.contention

@@ -236,3 +236,82 @@ func TestStorm(t *testing.T) {
 		}
 	}
 }
+
+// TestSameSeedSameRun plays storms twice: equal seeds give equal messages,
+// records and answers.
+func TestSameSeedSameRun(t *testing.T) {
+	for seed := range uint64(40) {
+		run := func() string {
+			s := newStorm(Mode(seed%2), seed)
+			s.pad = nil
+			var all []byte
+			for range 800 {
+				s.one()
+				for _, e := range s.net {
+					all = Codec{}.AppendMessage(all[:0:0], e.Message)
+				}
+				s.trace = append(s.trace, string(all))
+			}
+			for _, r := range s.replicas {
+				for _, record := range r.journal {
+					all = Codec{}.AppendRecord(all, record)
+				}
+			}
+			return fmt.Sprint(s.trace, all, s.log)
+		}
+		if run() != run() {
+			t.Fatalf("seed %d: two runs differ", seed)
+		}
+	}
+}
+
+// A lane is a network with a delay: a message takes trips deliveries a tick.
+// busy lets every node propose for ticks ticks and tells how many commands were
+// decided, and the longest that one waited, in ticks.
+func busy(t *testing.T, mode Mode, ticks, trips int) (decided, longest int) {
+	cl := newCluster(5, mode, 9)
+	born := map[commandID]int{}
+	serial := uint64(0)
+	seen := 0
+	for tick := range ticks {
+		for _, r := range cl.replicas {
+			for range 2 {
+				serial++
+				born[commandID{r.id, serial}] = tick
+				cl.step(r, func(c *Core) Output { return c.Propose(consensus.Command{Origin: r.id, Serial: serial}) })
+			}
+		}
+		for range trips {
+			now := cl.net
+			cl.net = nil
+			for _, e := range now {
+				cl.step(cl.at(e.To), func(c *Core) Output { return c.Receive(e) })
+			}
+		}
+		cl.tickAll()
+		for ; seen < len(cl.log); seen++ {
+			e := cl.log[seen].Command
+			longest = max(longest, tick-born[commandID{e.Origin, e.Serial}])
+		}
+	}
+	if cl.failure != "" {
+		t.Fatal(cl.failure)
+	}
+	return len(cl.log), longest
+}
+
+// TestBusyNodes has all five nodes propose all the time. Section 2.4 warns that
+// proposers may keep each other from ever choosing a value: here the back-off
+// must let most commands through within few ticks.
+func TestBusyNodes(t *testing.T) {
+	for _, mode := range []Mode{Multi, Classic} {
+		for _, trips := range []int{2, 6, 20} {
+			const ticks = 300
+			decided, longest := busy(t, mode, ticks, trips)
+			t.Logf("mode %d, %d trips a tick: %d of %d commands in %d ticks, the slowest took %d", mode, trips, decided, 10*ticks, ticks, longest)
+			if decided < 10*ticks*7/10 || longest > 100 {
+				t.Errorf("mode %d, %d trips a tick: too slow", mode, trips)
+			}
+		}
+	}
+}

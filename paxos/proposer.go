@@ -92,7 +92,7 @@ func (c *Core) prepare() {
 	from := c.learner.mark + 1
 	*p = proposer{
 		phase:  preparing,
-		ballot: Ballot{Round: max(c.acceptor.promised.Round, p.seen) + 1, Node: c.o.ID},
+		ballot: Ballot{Round: max(c.acceptor.promised.Round, p.seen) + 1 + c.contention.lead(), Node: c.o.ID},
 		seen:   p.seen,
 		cursor: make([]uint64, len(c.voters.Voters)),
 		base:   c.learner.mark,
