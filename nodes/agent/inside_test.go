@@ -1,0 +1,136 @@
+package agent
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"chaos/nodes"
+)
+
+func FuzzReadLine(f *testing.F) {
+	f.Add([]byte("a\nb\n"))
+	f.Add([]byte(`{"id":1,"op":"hello"}` + "\n" + `{"id":`))
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r := bufio.NewReaderSize(bytes.NewReader(b), 16)
+		var got []byte
+		for {
+			line, err := readLine(r)
+			if err == io.EOF || err == io.ErrUnexpectedEOF {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(append(got, line...), '\n')
+			var q request
+			if json.Unmarshal(line, &q) == nil && q.Hello != nil {
+				_ = q.Hello.check()
+			}
+		}
+		if want := b[:bytes.LastIndexByte(b, '\n')+1]; !bytes.Equal(got, want) {
+			t.Errorf("read %q, not %q", got, want)
+		}
+	})
+}
+
+func FuzzProbePacket(f *testing.F) {
+	f.Add(append(make([]byte, 28), encodeProbe(7)...))
+	f.Fuzz(func(t *testing.T, b []byte) { decodeProbe(b) })
+}
+
+func TestReadLineIsBounded(t *testing.T) {
+	long := strings.Repeat("a", maxLine-1) + "\n"
+	if line, err := readLine(bufio.NewReader(strings.NewReader(long))); err != nil || len(line) != maxLine-1 {
+		t.Errorf("the longest line: %d bytes, %v", len(line), err)
+	}
+	if _, err := readLine(bufio.NewReader(strings.NewReader("a" + long))); err != errLineTooLong {
+		t.Errorf("a line too long: %v", err)
+	}
+}
+
+func TestPumpIsBounded(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log.txt")
+	p, err := openPump(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.room = 100
+	for i := range 50 {
+		p.take([]byte(fmt.Sprintf("line %d\n", i)))
+	}
+	p.take([]byte(strings.Repeat("x", 10*tailLineSize)))
+	lines, panicked := p.last()
+	p.close()
+	if panicked || len(lines) != panicLines || lines[panicLines-2] != "line 49" || len(lines[panicLines-1]) != tailLineSize {
+		t.Errorf("the last lines are %q", lines)
+	}
+	b, _ := os.ReadFile(path)
+	if !strings.HasPrefix(string(b), "line 0\nline 1\n") || strings.Count(string(b), "cut here") != 1 || len(b) > 200 {
+		t.Errorf("the log is %q", b)
+	}
+}
+
+func TestPumpFindsThePanic(t *testing.T) {
+	p, err := openPump(filepath.Join(t.TempDir(), "log.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.close()
+	p.take([]byte("working\npan"))
+	p.take([]byte("ic: broken\n"))
+	for i := range 500 {
+		p.take([]byte(fmt.Sprintf("goroutine %d\n", i)))
+	}
+	if lines, panicked := p.last(); !panicked || lines[0] != "panic: broken" || len(lines) != panicLines {
+		t.Errorf("%v %q", panicked, lines)
+	}
+}
+
+func TestJudge(t *testing.T) {
+	l := nodes.Link{From: 1, To: 2}
+	cut, delayed := nodes.LinkState{Cut: true}, nodes.LinkState{Delay: int64(20 * time.Millisecond), Jitter: int64(5 * time.Millisecond)}
+	for _, c := range []struct {
+		state nodes.LinkState
+		seen  nodes.Observation
+		holds bool
+	}{
+		{nodes.LinkState{}, nodes.Observation{Passed: true}, true},
+		{nodes.LinkState{}, nodes.Observation{}, false},
+		{cut, nodes.Observation{Dropped: 1}, true},
+		{cut, nodes.Observation{}, false}, // lost, but not by us
+		{cut, nodes.Observation{Passed: true, Dropped: 1}, false},
+		{nodes.LinkState{CutData: true}, nodes.Observation{Passed: true}, false},
+		{delayed, nodes.Observation{Passed: true, Took: 15 * time.Millisecond}, true},
+		{delayed, nodes.Observation{Passed: true, Took: 14 * time.Millisecond}, false},
+		{delayed, nodes.Observation{Took: time.Second}, false},
+		{nodes.LinkState{Cut: true, Delay: 1}, nodes.Observation{Dropped: 1}, true},
+	} {
+		c.seen.Link = l
+		if p := judge(c.state, c.seen); p.Holds != c.holds || !strings.HasPrefix(p.What, "n1→n2 ") {
+			t.Errorf("%+v %+v: %+v", c.state, c.seen, p)
+		}
+	}
+}
+
+func TestProbesAreForgotten(t *testing.T) {
+	p := &prober{probes: map[uint64]*probeRecord{}}
+	for i := range uint64(maxNonces + 10) {
+		p.expect(watching{Nonce: i + 1}, 0)
+	}
+	if len(p.probes) != maxNonces || len(p.order) != maxNonces {
+		t.Errorf("%d probes in %d places", len(p.probes), len(p.order))
+	}
+	p.mark(5, func(*probeRecord) { t.Error("a forgotten probe arrived") })
+	if s := p.look(watching{Nonce: 5}, 9); s != (seen{}) {
+		t.Errorf("a forgotten probe was seen: %+v", s)
+	}
+}
