@@ -166,15 +166,48 @@ func TestOpenWritesRetireAKey(t *testing.T) {
 	}
 }
 
+// Such a key goes at once, even in a window; where no other key can take its
+// place it is only read.
+func TestKeyWithOpenWritesIsNeitherHotNorWritten(t *testing.T) {
+	f := newWorld(t, Register(), Options{Workers: 24, Nodes: 5, KeyLife: time.Hour}, 1, perfect)
+	f.run(100)
+	g := f.g.(*load)
+	n := &g.lanes[0]
+	k := g.key(n, f.now)
+	k.open = openMax - 1
+	if g.spent(k, f.now) {
+		t.Error("goes too early")
+	}
+	k.open = openMax
+	g.keys = KeysMax
+	if g.key(n, f.now) != k {
+		t.Error("a new key beyond the bound")
+	}
+	for i := range g.workers {
+		if got := g.function(&g.workers[i], k); got != history.Read {
+			t.Errorf("worker %d is to %s", i, got)
+		}
+	}
+	g.keys = 10
+	f.nemesis(history.Inject, history.Note{ID: "kill-1"})
+	if g.key(n, f.now) == k || len(n.kept) != 0 {
+		t.Error("stays hot, or is kept")
+	}
+}
+
+func TestRetiredProcessesAreForgotten(t *testing.T) {
+	f := newWorld(t, Register(), Options{Workers: 24, Nodes: 5}, 1, allInfo)
+	f.run(5000)
+	if n := len(f.g.(*load).process); n > 24 {
+		t.Errorf("%d processes are remembered", n)
+	}
+}
+
 func TestKeysAreBounded(t *testing.T) {
 	f := newWorld(t, Set(), Options{Workers: 24, Nodes: 5, KeyOps: 1}, 1, perfect)
 	f.run(300_000)
 	if n := len(f.g.(Keeper).UsedKeys()); n > KeysMax || n < KeysMax/4 {
 		t.Errorf("%d keys of at most %d", n, KeysMax)
-	}
-	g := f.g.(*load)
-	if len(g.process) > 24 {
-		t.Errorf("%d processes are remembered", len(g.process))
 	}
 }
 
