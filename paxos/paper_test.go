@@ -141,6 +141,8 @@ func (s *script) node(verb string, r *replica, ids []consensus.ID, rest []string
 	case "read":
 		s.key++
 		s.feed(r, func(c *Core) Output { return c.Read(s.key) })
+	case "ask": // a learner asks a peer for decisions that it misses
+		s.feed(r, func(c *Core) Output { c.ask(ids[0]); return c.finish() })
 	case "reset":
 		s.feed(r, func(c *Core) Output { return c.PeerReset(ids[0]) })
 	case "transfer":
