@@ -145,7 +145,9 @@ func (q *queue) receive() {
 	for {
 		messages, err := q.conn.Receive()
 		if err != nil {
-			if q.isClosed() || !errors.Is(err, unix.ENOBUFS) {
+			// ENOENT answers a verdict for packets that the kernel has dropped
+			// meanwhile (it does when hooks change); the queue lives on.
+			if q.isClosed() || !errors.Is(err, unix.ENOBUFS) && !errors.Is(err, unix.ENOENT) {
 				return
 			}
 			continue
