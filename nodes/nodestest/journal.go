@@ -251,6 +251,17 @@ func damage(t *testing.T, open func(t *testing.T) replica.Disk) {
 		}
 		check(at, begins[i])
 	}
+	// Zeros over the end of any batch but the last look like a torn one: what
+	// stands behind it tells.
+	for i, next := range begins[1:] {
+		overwrite(t, d, name, make([]byte, 20), int64(next-20))
+		_, _, err := replica.OpenJournal(d, journalOptions)
+		var damage *replica.Damage
+		if !errors.As(err, &damage) || damage.Offset != int64(begins[i]) {
+			t.Fatalf("batch %d ends in zeros and others follow: %v; want damage at offset %d", i, err, begins[i])
+		}
+		overwrite(t, d, name, whole[next-20:next], int64(next-20))
+	}
 	j, r := mustOpen(t, d)
 	if len(r.Records) != 10 {
 		t.Fatalf("with every bit put back %d records are read, want 10", len(r.Records))
