@@ -90,7 +90,9 @@ func (m Message) String() string {
 	case ChunkAck:
 		s += fmt.Sprintf(" snapshot=%d@%d offset=%d have=%d", m.Index, m.LogTerm, m.Offset, m.Total)
 	case Propose:
-		s += " " + describeEntry(m.Entries[0])
+		for _, e := range m.Entries {
+			s += " " + describeEntry(e)
+		}
 	case ReadAnswer:
 		s += fmt.Sprintf(" %s index=%d commit=%d", verdict, m.Index, m.Commit)
 	}

@@ -96,7 +96,7 @@ func (s *scenario) do(h *host, input func(*Core) output) {
 	}
 	o := s.c.step(h, input)
 	crash := s.fail[h.id]
-	if len(o.Early)+len(o.Records)+len(o.Messages) == 0 && o.Install == nil {
+	if len(o.Early)+len(o.Records)+len(o.Messages) == 0 || (crash == afterSnapshot && o.Install == nil) {
 		crash = never
 	}
 	if crash != never {

@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	seeds         = 240  // random schedules
-	stepsPerSeed  = 1500 // inputs of each
+	seeds         = 400  // random schedules
+	stepsPerSeed  = 2500 // inputs of each
 	wireMax       = 400  // messages on their way; the oldest are lost
 	livenessTicks = 600  // ticks after the heal until a proposal must be committed everywhere
 )
@@ -30,6 +30,7 @@ type storm struct {
 	traced     bool
 	trace      uint64
 	crashEvery int
+	slow       *host // its ticks come ten times less often, so that it may lead too long
 }
 
 func newStorm(seed uint64, report func(string)) *storm {
@@ -47,7 +48,7 @@ func (s *storm) pick() *host { return s.hosts[s.rand.IntN(len(s.hosts))] }
 // input draws one input for a host that is up.
 func (s *storm) input(h *host) func(*Core) output {
 	switch n := s.rand.IntN(100); {
-	case n < 18:
+	case n < 18 && (h != s.slow || n == 0):
 		return (*Core).Tick
 	case n < 28:
 		s.serial++
@@ -116,6 +117,8 @@ func (s *storm) turn(h *host) {
 	crash := never
 	if s.rand.IntN(s.crashEvery) == 0 {
 		crash = afterEarly + stage(s.rand.IntN(4))
+	} else if all.Install != nil && s.rand.IntN(4) == 0 {
+		crash = afterSnapshot
 	}
 	if s.perform(h, all, crash, s.rand.IntN(4)) && s.rand.IntN(40) == 0 && h.applied > h.core.Status().First {
 		journal := h.journal
@@ -149,8 +152,17 @@ func (s *storm) run(steps int) {
 		switch n := s.rand.IntN(1000); {
 		case n < 6:
 			s.cut[s.pick().id] = true
-		case n < 14:
+		case n < 12:
+			s.slow = s.pick()
+			for _, h := range s.hosts { // the leader, if there is one
+				if h.up && h.core.role == leader {
+					s.slow = h
+				}
+			}
+			s.cut[s.slow.id] = true
+		case n < 24:
 			clear(s.cut)
+			s.slow = nil
 		}
 		h := s.pick()
 		if !h.up {
@@ -169,6 +181,7 @@ func (s *storm) run(steps int) {
 // heal brings everything back, and wants a command committed by every node.
 func (s *storm) heal(t *testing.T) {
 	clear(s.cut)
+	s.slow = nil
 	for _, h := range s.hosts {
 		if !h.up {
 			s.start(h)
