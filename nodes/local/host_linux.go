@@ -129,23 +129,32 @@ type started struct {
 // make starts the host's thread, and returns when the host is there.
 func (o *host) make(bridge *netlink.Bridge, home int) error {
 	made := make(chan error)
-	go func() {
-		runtime.LockOSThread() // for good: this thread is of no use to anybody else
-		err := o.enter(bridge, home)
-		made <- err
-		if err != nil {
-			return
-		}
-		for j := range o.jobs {
-			var s started
-			s.stream, s.err = o.startHere()
-			j.done <- s
-		}
-	}()
+	go o.live(bridge, home, made)
 	if err := <-made; err != nil {
 		return fmt.Errorf("local: host %d: %w", o.number, err)
 	}
 	return nil
+}
+
+// live keeps its thread for good: it is of no use to anybody else. The first
+// thread of the process stays at home, since that is where others look to learn
+// which namespaces the process is in.
+func (o *host) live(bridge *netlink.Bridge, home int, made chan<- error) {
+	runtime.LockOSThread()
+	if unix.Gettid() == unix.Getpid() {
+		go o.live(bridge, home, made)
+		select {}
+	}
+	err := o.enter(bridge, home)
+	made <- err
+	if err != nil {
+		return
+	}
+	for j := range o.jobs {
+		var s started
+		s.stream, s.err = o.startHere()
+		j.done <- s
+	}
 }
 
 // enter moves the thread into a new network namespace and connects it.
