@@ -219,7 +219,7 @@ func (c *Controller) beat(lease time.Duration) {
 		cancel()
 		if errors.Is(err, context.DeadlineExceeded) {
 			c.conn.close(fmt.Errorf("agent: no answer to a beat for %s", lease))
-		} else if err != nil && c.report != nil {
+		} else if err != nil && !errors.Is(err, errLost) && c.report != nil {
 			c.report(Report{nodes.Incident{Kind: "lapse", Detail: err.Error()}, nil})
 		}
 	}

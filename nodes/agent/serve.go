@@ -178,7 +178,7 @@ func (s *server) handle(r request) {
 		s.reply(answer{ID: r.ID, Error: fmt.Sprintf("agent: more than %d links in one request", maxPerHost)})
 		return
 	}
-	if r.Op == opObserve {
+	if r.Op == opObserve && s.echo != nil {
 		go s.observe(r, s.wall) // it may wait, and only reads
 		return
 	}
@@ -199,6 +199,8 @@ func (s *server) handle(r request) {
 		err = s.expect(r.Watch)
 	case opSend:
 		err = s.send(r.Send)
+	case opObserve:
+		err = errNoProbes
 	case opStatus:
 		a.Status = s.status()
 	case opProbe:
@@ -286,10 +288,6 @@ func (s *server) send(probes []sending) error {
 // observe answers as soon as every probe has either arrived or been counted as
 // dropped, at the latest after r.Wait.
 func (s *server) observe(r request, w *wall) {
-	if s.echo == nil {
-		s.reply(answer{ID: r.ID, Error: errNoProbes.Error()})
-		return
-	}
 	until := time.Now().Add(min(r.Wait, maxObserve))
 	for {
 		a, decided := s.look(r, w)
