@@ -2,7 +2,7 @@ package paxos
 
 import "chaos/nodes/consensus"
 
-// A pending is one command of this node's own clients that is not decided yet.
+// A pendingCommand is one command of this node's own clients that is not decided yet.
 type pendingCommand struct {
 	command consensus.Command
 	sent    bool // proposed or forwarded: its end is uncertain from then on

@@ -265,7 +265,7 @@ func TestSameSeedSameRun(t *testing.T) {
 	}
 }
 
-// A lane is a network with a delay: a message takes trips deliveries a tick.
+// A message that is answered at once makes trips trips a tick.
 // busy lets every node propose for ticks ticks and tells how many commands were
 // decided, and the longest that one waited, in ticks.
 func busy(t *testing.T, mode Mode, ticks, trips int) (decided, longest int) {
