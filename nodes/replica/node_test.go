@@ -49,6 +49,32 @@ type host[M, R any] struct {
 	audit bytes.Buffer
 	fuse  int // passages of crash points until the node dies; 0: never
 	power bool
+	jobs  []job // slow work that was begun and has not ended
+}
+
+type job struct {
+	work func() error
+	done func(error)
+}
+
+// background puts half of the slow work off, so that the node goes on meanwhile.
+func (h *host[M, R]) background(work func() error, done func(error)) {
+	if h.lab.random.IntN(2) == 0 {
+		done(work())
+		return
+	}
+	h.jobs = append(h.jobs, job{work, done})
+}
+
+// finish ends slow work that was put off.
+func (h *host[M, R]) finish() {
+	if len(h.jobs) == 0 {
+		return
+	}
+	j := h.jobs[0]
+	h.jobs = nil
+	err := j.work()
+	h.do(func(*replica.Node[M, R]) error { j.done(err); return nil })
 }
 
 // crashed is how a node dies at a crash point.
@@ -104,7 +130,7 @@ func (h *host[M, R]) do(call func(n *replica.Node[M, R]) error) {
 
 // down ends the node as kill -9 or a power cut does.
 func (h *host[M, R]) down() {
-	h.node = nil
+	h.node, h.jobs = nil, nil
 	if h.power {
 		h.disk = h.disk.Restored(h.lab.random)
 	} else {
@@ -119,7 +145,7 @@ func (h *host[M, R]) up() {
 	}
 	n, err := replica.NewNode(replica.Config[M, R]{
 		System: h.lab.system, Cluster: "lab", NewCore: h.lab.core, Codec: h.lab.codec, Disk: h.disk, SegmentBytes: 16 << 10,
-		SnapshotEntries: 40, WaitTicks: 100, Sender: h, Replier: h, Audit: &h.audit, Crash: h.crash,
+		SnapshotEntries: 40, WaitTicks: 100, Sender: h, Replier: h, Audit: &h.audit, Crash: h.crash, Background: h.background,
 		Options: consensus.Options{ID: h.id, Voters: voters, HeartbeatTicks: 2, ElectionTicks: 10, MaxInflight: 64,
 			MaxBatchBytes: 4 << 10, Rand: rand.New(rand.NewPCG(h.lab.random.Uint64(), 0))},
 	})
@@ -156,6 +182,8 @@ func (l *lab[M, R]) step() {
 			h.up()
 			l.reset(h)
 		}
+	case draw < 24:
+		h.finish()
 	default:
 		l.deliver()
 	}
@@ -306,11 +334,19 @@ func (l *lab[M, R]) compare() {
 
 // list reads the list from a restored copy of the first node's state.
 func (l *lab[M, R]) list() [][]byte {
-	l.hosts[0].node.Compact()
-	l.hosts[0].do((*replica.Node[M, R]).Flush)
+	h := l.hosts[0]
+	for range 10 { // slow work that was put off comes first
+		h.finish()
+		h.node.Compact()
+		h.do((*replica.Node[M, R]).Flush)
+	}
+	h.finish()
 	_, found, err := replica.OpenJournal(l.hosts[0].disk.Killed(), replica.JournalOptions{Cluster: "lab", Node: 1})
 	if err != nil || found.Snapshot == nil {
 		l.t.Fatalf("seed %d: no snapshot to read from: %v", l.seed, err)
+	}
+	if at := h.node.Status().Applied; found.Snapshot.Index != at {
+		l.t.Fatalf("seed %d: the snapshot is of index %d; %d was applied", l.seed, found.Snapshot.Index, at)
 	}
 	m := kv.NewMachine()
 	if err := m.Restore(found.Snapshot.Data); err != nil {
