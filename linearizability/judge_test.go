@@ -117,6 +117,13 @@ func TestJudge(t *testing.T) {
 		{"heal unproven", func() *tape { return partition(true, true, false, 12, 12) }, Unknown, "meaningful", "never proven at both its ends"},
 		{"nobody asks the victim", func() *tape { return partition(true, true, true, 9, 12) }, Unknown, "meaningful", "9 invocations at its victims n1"},
 		{"nobody succeeds elsewhere", func() *tape { return partition(true, true, true, 12, 9) }, Unknown, "meaningful", "9 successes away from its victims"},
+		{"shorter than an election", func() *tape {
+			p := partition(true, true, true, 12, 9)
+			for i := range p.events {
+				p.events[i].Time /= 10
+			}
+			return p
+		}, Valid, "linearizable", ""},
 		{"enough of both", func() *tape { return partition(true, true, true, 10, 10) }, Valid, "linearizable", ""},
 		{"no quorum, so attempts count", func() *tape {
 			p, n := newTape(), history.Note{ID: "i1", Fault: "partition", Victims: []string{"n1", "n2"}, Kinds: []string{"down"}}
@@ -141,6 +148,7 @@ func TestJudge(t *testing.T) {
 		{"no final read of a key", func() *tape {
 			p := partition(true, true, true, 12, 12)
 			p.do(history.Ok, history.Write, "cas/lost", "n2", 5, 5)
+			p.do(history.Ok, history.Read, "cas/lost", "n2", nil, 5) // not a final one
 			p.note(history.Info, history.Phase, history.Note{Phase: history.Final})
 			p.reads(1, "n2")
 			return p
@@ -177,6 +185,7 @@ func TestJudge(t *testing.T) {
 
 func partition(injected, held, healed bool, atVictim, elsewhere int) *tape {
 	p := newTape()
+	p.step = 40 * time.Millisecond // longer than an election may take
 	p.reads(1, "n2")
 	p.inject(injected, cut("i1"))
 	p.failures(atVictim, "n1")
@@ -242,7 +251,19 @@ func TestRecovery(t *testing.T) {
 			t.Errorf("%s: got %s, %s; want %s", tt.name, v.Outcome, v.Reason, tt.want)
 		}
 	}
-	h := partition(true, true, false, 12, 12).history()
+	waited := newTape() // an answer to what was asked before the heal proves nothing
+	waited.reads(1, "n2")
+	waited.inject(true, cut("i1"))
+	waited.add(history.Event{Process: 50, Type: history.Invoke, F: history.Read, Key: "cas/r"})
+	waited.heal(true, true, cut("i1"))
+	waited.add(history.Event{Process: 50, Type: history.Ok, F: history.Read, Key: "cas/r"})
+	waited.step = time.Second
+	waited.failures(20, "n2")
+	h := waited.history()
+	if v := recovery(h, history.Windows(h), 10*time.Second); v.Outcome != Invalid {
+		t.Errorf("only a late answer: got %s, %s", v.Outcome, v.Reason)
+	}
+	h = partition(true, true, false, 12, 12).history()
 	if v := recovery(h, history.Windows(h), 10*time.Second); v.Outcome != Unknown {
 		t.Errorf("an unproven heal: got %s, %s", v.Outcome, v.Reason)
 	}

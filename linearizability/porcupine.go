@@ -105,10 +105,18 @@ func decide(m workload.Model, ops []operation, stop func() bool) Outcome {
 	return search(m, ops, stop)
 }
 
-// search asks Porcupine. Our own bounds end a search by making every further
-// step illegal: it then unwinds at once, and its answer is thrown away.
+// search asks Porcupine.
 func search(m workload.Model, ops []operation, stop func() bool) Outcome {
-	pm, s := boundedModel(m, ops, stop)
+	return searchWithin(m, ops, stop, configurationsMax(ops))
+}
+
+// searchWithin remembers at most left configurations. Our own bounds end a
+// search by making every further step illegal: it then unwinds at once, and
+// its answer is thrown away.
+func searchWithin(m workload.Model, ops []operation, stop func() bool, left int) Outcome {
+	s := &bounded{model: m, stop: stop, left: left}
+	pm := porcupineModel(m)
+	pm.StepContext = s.step
 	ok := porcupine.CheckOperations(pm, porcupineOperations(ops))
 	switch {
 	case ok:
@@ -119,6 +127,15 @@ func search(m workload.Model, ops []operation, stop func() bool) Outcome {
 	return Invalid
 }
 
+// configurationsMax is how many configurations of ops fit into searchBytes.
+func configurationsMax(ops []operation) int {
+	each := len(ops)/8 + configurationBytes
+	if shapeOf(ops) != register {
+		each += 8 * len(ops)
+	}
+	return searchBytes / each
+}
+
 // bounded is a model's step function with an end.
 type bounded struct {
 	model   workload.Model
@@ -126,17 +143,6 @@ type bounded struct {
 	left    int // configurations that may still be remembered
 	steps   int
 	stopped bool
-}
-
-func boundedModel(m workload.Model, ops []operation, stop func() bool) (porcupine.Model, *bounded) {
-	each := len(ops)/8 + configurationBytes
-	if shapeOf(ops) != register {
-		each += 8 * len(ops)
-	}
-	s := &bounded{model: m, stop: stop, left: searchBytes / each}
-	pm := porcupineModel(m)
-	pm.StepContext = s.step
-	return pm, s
 }
 
 func (s *bounded) step(ctx context.Context, state, input, _ any) (bool, any) {
@@ -209,7 +215,9 @@ func Visualize(ctx context.Context, h history.History, key string, o Options, w 
 	if len(ops) > pageOperations {
 		return fmt.Errorf("linearizability: key %q has %d operations; a page can draw %d", key, len(ops), pageOperations)
 	}
-	bound, _ := boundedModel(keys[0].model, ops, stop)
+	s := &bounded{model: keys[0].model, stop: stop, left: configurationsMax(ops)}
+	bound := porcupineModel(keys[0].model)
+	bound.StepContext = s.step
 	_, info := porcupine.CheckOperationsVerbose(bound, pageRows(h, ops), 0)
 	info.AddAnnotations(annotations(h, ops))
 	return porcupine.Visualize(porcupineModel(keys[0].model), info, w)

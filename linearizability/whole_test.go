@@ -81,25 +81,37 @@ func TestPastTheTimeOutTheVerdictIsUnknown(t *testing.T) {
 // TestAStoppedSearchDecidesNothing: the way out of a search is to make every
 // step illegal, which must never look like a violation.
 func TestAStoppedSearchDecidesNothing(t *testing.T) {
+	unknown := 0
 	for seed := range uint64(300) {
 		w := randomWorld(seed)
-		w.operations = 60
-		w.info = 0.05
+		w.operations, w.info = 60, 0.05
 		k := oneKey(t, w.run())
+		ops := prune(k.ops)
+		truth := search(k.model, ops, forever)
 		for _, limit := range []int{0, 1, 5, 50} {
-			s := &bounded{model: k.model, stop: forever, left: limit}
-			looks := 0
-			got := search(k.model, k.ops, func() bool { looks++; return true })
-			if got == Invalid && decide(k.model, k.ops, forever) != Invalid {
-				t.Fatalf("seed %d: a stopped search says invalid", seed)
+			got := searchWithin(k.model, ops, forever, limit)
+			if got != truth && got != Unknown {
+				t.Fatalf("seed %d: with %d configurations the search says %s, but it is %s", seed, limit, got, truth)
 			}
-			for range limit + 1 {
-				s.step(context.Background(), k.model.Init, &k.ops[0], nil)
-			}
-			if ok, _ := s.step(context.Background(), k.model.Init, &k.ops[0], nil); ok && s.left <= 0 {
-				t.Fatalf("a search went on past its memory")
+			if got == Unknown {
+				unknown++
 			}
 		}
+	}
+	if unknown < 300 {
+		t.Errorf("only %d searches met their bound", unknown)
+	}
+}
+
+// TestAContextStopsASearch: a search in the middle of its work looks up.
+func TestAContextStopsASearch(t *testing.T) {
+	w := randomWorld(2)
+	w.keys, w.operations, w.processes, w.info, w.fail = []string{"counter/k"}, 40, 12, 0.6, 0
+	w.lie = 0.5
+	k := oneKey(t, w.run())
+	looks := 0
+	if got := search(k.model, prune(k.ops), func() bool { looks++; return looks > 3 }); got != Unknown {
+		t.Errorf("got %s after %d looks", got, looks)
 	}
 }
 
