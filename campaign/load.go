@@ -151,7 +151,6 @@ func (w *worker) run(ctx context.Context) {
 			}
 			continue
 		}
-		w.sequence++
 		w.load.rec.complete(w.perform(op, invoke))
 	}
 }
@@ -179,12 +178,30 @@ func (w *worker) perform(op workload.Op, invoke history.Event) history.Event {
 		done = merge(done, w.send(r.Node, invoke, i+2, timeout))
 	}
 	w.keep(doubles, invoke, done)
-	if done.Type == history.Info {
-		w.process += len(w.load.workers)
-		w.session, w.sequence = newSession(), 0
-	}
+	w.account(op, done)
 	return done
 }
+
+// account keeps process and session in step with what happened. A process
+// retires at info. A session exists once its first command was executed: until
+// then a certain failure leaves nothing to go on with.
+func (w *worker) account(op workload.Op, done history.Event) {
+	switch {
+	case done.Type == history.Info:
+		w.process += len(w.load.workers)
+		w.session, w.sequence = newSession(), 0
+	case sessionless(op):
+	case done.Type == history.Ok:
+		w.sequence++
+	case w.sequence == 0:
+		w.session = newSession()
+	default:
+		w.sequence++ // never the same number for two commands
+	}
+}
+
+// sessionless tells whether the operation goes past the log, where sessions live.
+func sessionless(op workload.Op) bool { return op.F == history.Read && op.Mode == nodes.ModeIndex }
 
 func split(all []workload.Retry) (retries, doubles []workload.Retry) {
 	for _, r := range all {

@@ -76,7 +76,10 @@ func (r *recorder) next(w *worker) (op workload.Op, e history.Event, wait time.D
 		return op, e, wait, ok
 	}
 	e = history.Event{Process: w.process, Type: history.Invoke, F: op.F, Key: op.Key, Value: op.Value,
-		Node: w.load.name(op.Node), Mode: op.Mode, Session: w.session, Sequence: w.sequence + 1}
+		Node: w.load.name(op.Node), Mode: op.Mode}
+	if !sessionless(op) {
+		e.Session, e.Sequence = w.session, w.sequence+1
+	}
 	e = r.add(e, now)
 	return op, e, 0, true
 }

@@ -67,7 +67,7 @@ func (s *storm) fire(ctx context.Context, step nemesis.Step) {
 	} else {
 		err = s.inject(ctx, step)
 	}
-	if err != nil && ctx.Err() == nil {
+	if err != nil {
 		s.trouble = append(s.trouble, fmt.Sprintf("%s %s: %v", step.Action, step.ID, err))
 	}
 }
@@ -83,11 +83,17 @@ func (s *storm) inject(ctx context.Context, step nemesis.Step) error {
 	s.rec.note(history.Invoke, history.Inject, note)
 	s.live = append(s.live, i)
 	s.announce()
-	bounded, cancel := context.WithTimeout(ctx, effectTimeout)
+	bounded, cancel := whole(ctx, effectTimeout)
 	defer cancel()
 	evidence, err := s.cluster.Apply(bounded, i.ID, i.effects)
 	s.conclude(history.Inject, note, evidence, err)
 	return err
+}
+
+// whole bounds a call to the cluster that the storm's end must not cut in two:
+// half an injection or half a heal is neither.
+func whole(ctx context.Context, bound time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), bound)
 }
 
 func (s *storm) down() (out []nodes.ID) {
@@ -109,7 +115,7 @@ func (s *storm) heal(ctx context.Context, id string) error {
 	}
 	i := s.live[at]
 	note := s.describe(i)
-	bounded, cancel := context.WithTimeout(ctx, 2*effectTimeout)
+	bounded, cancel := whole(ctx, 2*effectTimeout)
 	defer cancel()
 	evidence, err := s.cluster.Verify(bounded, id)
 	s.conclude(history.Verify, note, evidence, err)

@@ -16,6 +16,9 @@ const (
 	// answersMin is how many operations must have succeeded away from the
 	// victims, where a quorum could be reached.
 	answersMin = 10
+	// answersAfter is how long the windows of a group must have lasted for
+	// successes to be expected: a shorter one may lie within an election.
+	answersAfter = time.Second
 )
 
 // meaningful: the run could have failed. Something succeeded, every required
@@ -128,7 +131,7 @@ func idle(h history.History, windows, group []history.Window) string {
 			if victim {
 				atVictims++
 			}
-		case e.Type == history.Ok && !victim:
+		case e.Type == history.Ok && !(victim && separates(group)):
 			okElsewhere++
 		}
 	}
@@ -139,7 +142,7 @@ func idle(h history.History, windows, group []history.Window) string {
 		return fmt.Sprintf("%s met %d invocations; %d are needed", name, anywhere, attemptsMin)
 	case reachable(group) && atVictims < attemptsMin:
 		return fmt.Sprintf("%s met %d invocations at its victims %s; %d are needed", name, atVictims, strings.Join(w.Victims, ", "), attemptsMin)
-	case quorate(windows, group) && okElsewhere < answersMin:
+	case quorate(windows, group) && lasted(group) >= answersAfter && okElsewhere < answersMin:
 		return fmt.Sprintf("%s met %d successes away from its victims; %d are needed where a majority is connected", name, okElsewhere, answersMin)
 	}
 	return ""
@@ -156,6 +159,22 @@ func reachable(group []history.Window) bool {
 		}
 	}
 	return true
+}
+
+// separates tells whether the fault sets its victims apart from the others:
+// all do but those that only slow.
+func separates(group []history.Window) bool {
+	return slices.ContainsFunc(group, func(w history.Window) bool {
+		return !slices.Equal(w.Kinds, []string{"delayed"})
+	})
+}
+
+// lasted is the time that the windows of a group took together.
+func lasted(group []history.Window) (sum time.Duration) {
+	for _, w := range group {
+		sum += w.End - w.Start
+	}
+	return sum
 }
 
 // quorate tells whether a majority was up and connected throughout: as each
