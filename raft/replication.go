@@ -28,7 +28,7 @@ type state uint8
 const (
 	probing     state = iota // where the logs part is unknown: one append at a time
 	replicating              // appends are sent ahead of acknowledgements
-	snapshoting              // what it needs is compacted
+	snapshotting              // what it needs is compacted
 )
 
 // A progress is what a leader knows of one follower.
@@ -42,7 +42,7 @@ type progress struct {
 	waiting  bool     // probing: an append is out
 	active   bool     // heard of since the last check-quorum
 	inflight []uint64 // replicating: last index of each append that is out
-	transfer outgoing // snapshoting
+	transfer outgoing // snapshotting
 }
 
 func (p *progress) probe(next uint64) {
@@ -174,7 +174,7 @@ func (c *Core) checkQuorum() bool {
 func (c *Core) replicate(p *progress) {
 	for p.next <= c.log.last() {
 		switch {
-		case p.state == snapshoting, p.state == probing && p.waiting, len(p.inflight) >= inflightMessagesMax:
+		case p.state == snapshotting, p.state == probing && p.waiting, len(p.inflight) >= inflightMessagesMax:
 			return
 		case p.next < c.log.first():
 			c.startTransfer(p)
@@ -200,7 +200,7 @@ func (c *Core) sendAppend(p *progress, prev uint64, entries []consensus.Entry) {
 // sendHeartbeat sends an empty append behind what was sent last, so that a
 // follower that lost some of it says so.
 func (c *Core) sendHeartbeat(p *progress) {
-	if p.state == snapshoting {
+	if p.state == snapshotting {
 		s := p.transfer.snapshot
 		c.sendEarly(p.id, Message{Kind: Append, Index: s.Index, LogTerm: s.Term, Commit: c.commit, Round: c.reads.round})
 		return
@@ -286,7 +286,7 @@ func (c *Core) handleAppendAck(from consensus.ID, m Message) {
 func (c *Core) acknowledged(p *progress, match uint64) {
 	p.match = max(p.match, match)
 	switch {
-	case p.state == snapshoting && p.match < min(c.log.base, p.transfer.snapshot.Index):
+	case p.state == snapshotting && p.match < min(c.log.base, p.transfer.snapshot.Index):
 		return // an answer from before the transfer
 	case p.state != replicating:
 		p.replicate()
@@ -304,7 +304,7 @@ func (c *Core) acknowledged(p *progress, match uint64) {
 // refused moves nextIndex back. Where we have entries of the follower's
 // conflicting term, the logs may agree up to our last of them.
 func (c *Core) refused(p *progress, m Message) {
-	stale := m.Index <= p.match || p.state == snapshoting ||
+	stale := m.Index <= p.match || p.state == snapshotting ||
 		(p.state == probing && m.Index != max(p.next-1, c.log.base))
 	if stale || m.Hint == 0 {
 		return

@@ -63,7 +63,7 @@ func (c *Core) retained(i uint64) uint64 {
 		switch {
 		case p.active && p.state == replicating:
 			low = min(low, p.match)
-		case p.active && p.state == snapshoting:
+		case p.active && p.state == snapshotting:
 			low = min(low, p.transfer.snapshot.Index)
 		}
 	}
@@ -76,7 +76,7 @@ func (c *Core) startTransfer(p *progress) {
 		panic(fmt.Sprintf("raft: %s: the log begins at %d and there is no snapshot", c.id, c.log.first()))
 	}
 	p.probe(p.next)
-	p.state, p.transfer.snapshot = snapshoting, c.snapshot
+	p.state, p.transfer.snapshot = snapshotting, c.snapshot
 	c.sendChunk(p)
 }
 
@@ -93,7 +93,7 @@ func (c *Core) sendChunk(p *progress) {
 // brought nothing across yet goes on with the newest snapshot.
 func (c *Core) retryChunk(p *progress) {
 	t := &p.transfer
-	if p.state != snapshoting {
+	if p.state != snapshotting {
 		return
 	}
 	if t.wait++; t.wait < chunkRetryHeartbeats || !p.active {
@@ -139,7 +139,7 @@ func (c *Core) handleChunkAck(from consensus.ID, m Message) {
 	}
 	p.active = true
 	t := &p.transfer
-	if p.state != snapshoting || m.Index != t.snapshot.Index || m.LogTerm != t.snapshot.Term || m.Offset != t.offset ||
+	if p.state != snapshotting || m.Index != t.snapshot.Index || m.LogTerm != t.snapshot.Term || m.Offset != t.offset ||
 		m.Total == t.offset || m.Total > uint64(len(t.snapshot.Data)) {
 		return
 	}
