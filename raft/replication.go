@@ -26,8 +26,8 @@ type leadership struct {
 type state uint8
 
 const (
-	probing     state = iota // where the logs part is unknown: one append at a time
-	replicating              // appends are sent ahead of acknowledgements
+	probing      state = iota // where the logs part is unknown: one append at a time
+	replicating               // appends are sent ahead of acknowledgements
 	snapshotting              // what it needs is compacted
 )
 
