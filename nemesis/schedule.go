@@ -216,7 +216,7 @@ func (d *drawer) inject(at time.Duration, name string) Step {
 	d.next++
 	s := Step{ID: strconv.Itoa(d.next), At: at, Action: Inject, Fault: name, Victims: d.rule(name), Pick: d.pick()}
 	if name == (Slow{}).Name() {
-		delay := 20*time.Millisecond + d.upTo(80*time.Millisecond)
+		delay := 10*time.Millisecond + d.upTo(40*time.Millisecond)
 		s.Args = Args{"delay": delay.String(), "jitter": d.upTo(delay / 2).String()}
 	}
 	return s
@@ -254,9 +254,12 @@ func (d *drawer) rule(fault string) string {
 
 // background delays all links from the start of the storm to its end.
 func (d *drawer) background() []Step {
+	// Most runs stay well below the longest delay: an election needs several
+	// round trips within its time-out.
+	highest := BackgroundMin + d.upTo(BackgroundMax-BackgroundMin)
 	return []Step{
 		{ID: Background, Action: Inject, Fault: Slow{}.Name(), Victims: "all", Pick: d.pick(), Recipe: Background,
-			Args: Args{"min": BackgroundMin.String(), "max": BackgroundMax.String()}},
+			Args: Args{"min": BackgroundMin.String(), "max": highest.String()}},
 		{ID: Background, At: d.o.Duration, Action: Heal, Recipe: Background},
 	}
 }
