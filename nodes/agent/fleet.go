@@ -136,25 +136,11 @@ func (f *Fleet) Incidents() <-chan nodes.Incident { return f.incidents }
 // called twice.
 func (f *Fleet) Close(ctx context.Context) error {
 	f.cancel()
-	f.op.Lock()
-	defer f.op.Unlock()
-	if f.closed {
+	first, err := f.farewell(ctx)
+	if !first {
 		return nil
 	}
-	f.closed = true
-	bye, cancel := context.WithTimeout(ctx, farewellWait)
-	defer cancel()
-	err := f.each(f.hosts, func(h *host) error {
-		c := h.controller()
-		if c == nil {
-			return nil
-		}
-		if err := c.Close(bye); err != nil && !errors.Is(err, errLost) {
-			return fmt.Errorf("agent: closing %s: %w", h.Self.ID, err)
-		}
-		return nil
-	})
-	f.work.Wait()
+	f.work.Wait() // without holding op, for which a watcher may be waiting
 	if f.o.Stop != nil {
 		err = errors.Join(err, f.o.Stop(ctx))
 	}
@@ -163,6 +149,28 @@ func (f *Fleet) Close(ctx context.Context) error {
 	f.ended = true
 	close(f.incidents)
 	return err
+}
+
+// farewell ends every agent; from then on the fleet takes no more orders.
+func (f *Fleet) farewell(ctx context.Context) (first bool, err error) {
+	f.op.Lock()
+	defer f.op.Unlock()
+	if f.closed {
+		return false, nil
+	}
+	f.closed = true
+	ctx, cancel := context.WithTimeout(ctx, farewellWait)
+	defer cancel()
+	return true, f.each(f.hosts, func(h *host) error {
+		c := h.controller()
+		if c == nil {
+			return nil
+		}
+		if err := c.Close(ctx); err != nil && !errors.Is(err, errLost) {
+			return fmt.Errorf("agent: closing %s: %w", h.Self.ID, err)
+		}
+		return nil
+	})
 }
 
 // open connects to a host's agent and brings it to what is wanted.
