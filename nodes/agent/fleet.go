@@ -20,6 +20,7 @@ const (
 	reopenTries   = 8                     // of a lost agent, in a row
 	reopenPause   = 50 * time.Millisecond // before the second try; doubled each time
 	reopenWait    = 10 * time.Second      // for one try
+	linksWait     = 5 * time.Second       // for the links of fresh hosts to come up
 	farewellWait  = 10 * time.Second      // for an agent to heal and end, where ctx allows more
 	defaultFolder = "nodes"               // below the run's folder
 )
@@ -108,11 +109,29 @@ func NewFleet(ctx context.Context, o FleetOptions) (*Fleet, error) {
 	if err != nil {
 		return nil, errors.Join(err, f.Close(context.WithoutCancel(ctx)))
 	}
+	f.awaitLinks(ctx)
 	for _, h := range f.hosts {
 		f.work.Add(1)
 		go f.watch(h, h.controller())
 	}
 	return f, nil
+}
+
+// awaitLinks waits until every link passes: a fresh bridge may take a second to
+// open its ports, which nobody should take for the work of a fault. What stays
+// silent is only logged, since it may not matter to the run.
+func (f *Fleet) awaitLinks(ctx context.Context) {
+	if f.o.Links != nil {
+		return
+	}
+	var ev nodes.Evidence
+	for until := time.Now().Add(linksWait); time.Now().Before(until); {
+		ev = nodes.Evidence{}
+		if err := f.prove(ctx, nil, &ev); err != nil || len(ev.Proofs) == 0 || ev.Proven() {
+			return
+		}
+	}
+	f.log(fmt.Sprintf("links are silent from the start: %v", ev.Failures()))
 }
 
 // Members are the nodes as the controller sees them.
