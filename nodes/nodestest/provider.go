@@ -97,8 +97,23 @@ func dials(t *testing.T, c nodes.Cluster) {
 		}
 		cancel()
 	}
-	// One that waits must not keep others from being answered.
+	waiting, giveUp := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		_, err := c.Dial(waiting, b, nodes.ClientPort)
+		ended <- err
+	}()
+	time.Sleep(providerPause)
 	k.pid(t, k.members[2])
+	select {
+	case err := <-ended:
+		t.Errorf("a dial into a cut ended by itself, or kept others waiting until it did: %v", err)
+	default:
+	}
+	giveUp()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("a dial that was given up: %v", err)
+	}
 }
 
 // closes checks that a cluster can be closed while everything is wrong with it.

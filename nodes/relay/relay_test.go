@@ -483,6 +483,28 @@ func TestTargetDies(t *testing.T) {
 	}
 }
 
+// A reset travels too: where the way back is cut it waits, even if the target
+// had said before that it sends no more.
+func TestCutHoldsTheReset(t *testing.T) {
+	n, _, down, up := open(t)
+	up.CloseWrite()
+	down.SetReadDeadline(time.Now().Add(patience))
+	if b, err := io.ReadAll(down); err != nil || len(b) != 0 {
+		t.Fatalf("%q, %v", b, err)
+	}
+	set(t, n, map[nodes.Link]nodes.LinkState{back: cut})
+	reset(up)
+	for range 50 {
+		send(t, down, "x")
+		time.Sleep(time.Millisecond)
+	}
+	set(t, n, well)
+	until(t, "the dialer hears of the reset", func() bool {
+		_, err := down.Write([]byte("x"))
+		return err != nil
+	})
+}
+
 // A door takes connectionsMax connections and resets what comes on top.
 func TestConnectionsAreBounded(t *testing.T) {
 	n := newNetwork(t)

@@ -45,12 +45,11 @@ type stream struct {
 	onHeld   func() // called when something new has to wait; may be nil
 
 	queue   []chunk
-	size    int       // bytes in queue
-	counted int       // how many of the queue's head were counted as held
-	lastDue time.Time // nothing overtakes
-	ended   bool      // src gives no more
-	done    bool      // dst gets no more
-	failed  bool      // dst did not take a write
+	size    int  // bytes in queue
+	counted int  // how many of the queue's head were counted as held
+	ended   bool // src gives no more
+	done    bool // dst gets no more
+	failed  bool // dst did not take a write
 
 	mu    sync.Mutex
 	woken bool          // look at the link before the next read
@@ -157,20 +156,18 @@ func (s *stream) read(buf []byte, deadline time.Time) {
 // take hands bytes straight on where nothing is in their way, else queues a copy.
 func (s *stream) take(b []byte) {
 	state, _ := s.link.get()
-	if len(s.queue) == 0 && state == (nodes.LinkState{}) && time.Now().After(s.lastDue) {
+	if len(s.queue) == 0 && state == (nodes.LinkState{}) {
 		s.hand(chunk{data: b})
 		return
 	}
 	s.push(chunk{data: append([]byte(nil), b...)})
 }
 
+// push queues a chunk. One that is due before its predecessor waits for it:
+// jitter changes the times of a stream's bytes, never their order.
 func (s *stream) push(c chunk) {
 	state, _ := s.link.get()
 	c.due = time.Now().Add(draw(state))
-	if c.due.Before(s.lastDue) {
-		c.due = s.lastDue
-	}
-	s.lastDue = c.due
 	s.ended = c.end != goesOn
 	s.size += len(c.data)
 	s.queue = append(s.queue, c)
