@@ -8,7 +8,9 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
+	"chaos/nodes"
 	"chaos/nodes/agent"
 	"chaos/nodes/nodestest"
 )
@@ -53,6 +55,9 @@ func required(need string) bool {
 	return strings.Contains(os.Getenv("CHAOS_REQUIRE"), need)
 }
 
+// launchWait is for a node to accept clients; it is no measurement.
+const launchWait = 20 * time.Second
+
 // harness launches a cluster, says so, and waits for its end.
 func harness(dir, network string) error {
 	c, err := New("").Launch(context.Background(), nodestest.Talker{}, nodestest.ProviderOptions(dir, network))
@@ -60,9 +65,9 @@ func harness(dir, network string) error {
 		return err
 	}
 	for _, m := range c.Members() { // so that it is seen to work
-		conn, err := c.Dial(context.Background(), m, "client")
-		for tries := 0; err != nil && tries < 1000; tries++ {
-			conn, err = c.Dial(context.Background(), m, "client")
+		conn, err := c.Dial(context.Background(), m, nodes.ClientPort)
+		for end := time.Now().Add(launchWait); err != nil && time.Now().Before(end); time.Sleep(time.Millisecond) {
+			conn, err = c.Dial(context.Background(), m, nodes.ClientPort)
 		}
 		if err != nil {
 			return err
