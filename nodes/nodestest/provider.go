@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -99,10 +100,12 @@ func dials(t *testing.T, c nodes.Cluster) {
 	}
 	waiting, giveUp := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() {
+	var dialing sync.WaitGroup
+	dialing.Go(func() {
 		_, err := c.Dial(waiting, b, nodes.ClientPort)
 		ended <- err
-	}()
+	})
+	defer dialing.Wait()
 	time.Sleep(providerPause)
 	k.pid(t, k.members[2])
 	select {
