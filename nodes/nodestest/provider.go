@@ -106,6 +106,7 @@ func dials(t *testing.T, c nodes.Cluster) {
 		ended <- err
 	})
 	defer dialing.Wait()
+	defer giveUp() // before the wait, where the test ends early
 	time.Sleep(providerPause)
 	k.pid(t, k.members[2])
 	select {
