@@ -72,6 +72,7 @@ type run struct {
 	gen     workload.Generator
 	nonce   string
 	phase   atomic.Pointer[phase]
+	failed  context.CancelCauseFunc // ends the wait for the first answers
 	trouble []string
 }
 
@@ -132,8 +133,13 @@ func (r *run) carryOut(ctx context.Context) (interrupted string, err error) {
 	defer pumps.Wait()
 	watching, stop := context.WithCancel(context.Background())
 	defer stop()
+	starting, failed := context.WithCancelCause(ctx)
+	defer failed(nil)
+	r.failed = failed
 	r.watch(watching, &pumps)
-	if err := r.ready(ctx); err != nil {
+	if err := r.ready(starting); ctx.Err() != nil {
+		return "interrupted before every node answered", nil
+	} else if err != nil {
 		return "", err
 	}
 	return r.phases(ctx)
@@ -175,17 +181,27 @@ func (r *run) pump(ctx context.Context) {
 	}
 }
 
+// log is where a node's own words go.
+func (r *run) log(id nodes.ID) string {
+	return filepath.Join(r.Folder, "nodes", id.String(), "log.txt")
+}
+
 func firstLine(s string) string {
 	line, _, _ := strings.Cut(s, "\n")
 	return line
 }
 
+// incident records it. A node that ends by itself before it ever answered will
+// not answer any more: nobody asked for its end, so nobody starts it again.
 func (r *run) incident(i nodes.Incident) {
 	kind := i.Kind
+	if kind == "exit" {
+		r.failed(fmt.Errorf("%s ended at its start: %s (its log: %s)", i.Node, firstLine(i.Detail), r.log(i.Node)))
+	}
 	if i.Panic {
 		kind = "panic"
 	}
-	r.rec.note(history.Info, history.Incident, history.Note{Node: i.Node.String(), Detail: kind + ": " + i.Detail})
+	r.rec.note(history.Info, history.Incident, history.Note{Node: i.Node.String(), Detail: kind + ": " + strings.TrimSpace(i.Detail)})
 }
 
 func (r *run) show(news []string) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"time"
 
 	"chaos/history"
@@ -12,15 +11,19 @@ import (
 	"chaos/workload"
 )
 
-// ready waits until every node answers a linearizable read.
+// ready waits until every node answers a linearizable read. The cause of an
+// earlier end of ctx goes into the error.
 func (r *run) ready(ctx context.Context) error {
 	bounded, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
-	if m, e, ok := r.answering(bounded); !ok {
-		return fmt.Errorf("%s did not answer within %s of its start: %s (its log: %s)", m.ID, readyTimeout,
-			e.Error, filepath.Join(r.Folder, "nodes", m.ID.String(), "log.txt"))
+	m, e, ok := r.answering(bounded)
+	if ok {
+		return nil
 	}
-	return nil
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return fmt.Errorf("%s did not answer within %s of its start: %s (its log: %s)", m.ID, readyTimeout, e.Error, r.log(m.ID))
 }
 
 // answering waits until each node in turn answers a linearizable read of a key
@@ -87,11 +90,21 @@ func (r *run) loadOptions() workload.Options {
 func (r *run) strike(ctx context.Context) (interrupted string) {
 	r.enter(history.Storm)
 	bounded, cancel := context.WithTimeout(ctx, time.Duration(r.Plan.Spec.Duration))
-	defer cancel()
-	r.storm.run(bounded, r.Plan.Schedule)
+	hurt := make(chan struct{})
+	defer func() {
+		cancel()
+		<-hurt
+	}()
+	go func() {
+		defer close(hurt)
+		r.storm.run(bounded, r.Plan.Schedule)
+	}()
 	for sleep(bounded, readyPoll) {
-		if c := r.rec.counts(); c.full || c.broken != nil {
-			return fmt.Sprintf("the history can't grow: %d events, %v", eventsMax, c.broken)
+		switch c := r.rec.counts(); {
+		case c.broken != nil:
+			return "the record can't be kept: " + c.broken.Error()
+		case c.full:
+			return fmt.Sprintf("the history is full with %d events", eventsMax)
 		}
 	}
 	if err := ctx.Err(); err != nil {

@@ -3,6 +3,7 @@ package results
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"chaos/linearizability"
@@ -40,6 +41,9 @@ func tell(b *strings.Builder, v linearizability.Verdict, left *int) {
 			}
 			tell(b, p, left)
 		}
+	}
+	if slices.ContainsFunc(v.Parts, func(p linearizability.Verdict) bool { return slices.Equal(p.Story, v.Story) }) {
+		return // the part has told it
 	}
 	for _, line := range v.Story {
 		if *left--; *left > 0 {

@@ -133,9 +133,11 @@ func (f *runFlags) run(c *cobra.Command) error {
 // decide draws the plan, or reads it. A plan fixes all that it holds.
 func (f *runFlags) decide(c *cobra.Command) (campaign.Plan, error) {
 	f.spec.Duration, f.spec.Lease = campaign.Duration(f.duration), campaign.Duration(f.lease)
-	if len(f.spec.Faults) == 1 && f.spec.Faults[0] == "none" {
-		f.spec.Faults = nil
+	expanded, err := nemesis.Parse(strings.Join(f.spec.Faults, ","))
+	if err != nil {
+		return campaign.Plan{}, fmt.Errorf("--faults: %w", err)
 	}
+	f.spec.Faults = names(expanded)
 	if f.plan != "" {
 		p, err := campaign.ReadPlan(f.plan)
 		if err != nil {
@@ -143,11 +145,6 @@ func (f *runFlags) decide(c *cobra.Command) (campaign.Plan, error) {
 		}
 		return p, f.contradictions(c, p)
 	}
-	expanded, err := nemesis.Parse(strings.Join(f.spec.Faults, ","))
-	if err != nil {
-		return campaign.Plan{}, fmt.Errorf("--faults: %w", err)
-	}
-	f.spec.Faults = names(expanded)
 	seed := f.seed
 	if seed == 0 {
 		seed = freshSeed()
