@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"chaos/nodes"
-	"chaos/nodes/consensus"
 )
 
 // The rules that name victims, beside lists of members like "n1,n3".
@@ -68,7 +67,7 @@ func Resolve(rule string, pick uint64, members []nodes.ID, leader nodes.ID, down
 func listed(rule string, members []nodes.ID) ([]nodes.ID, error) {
 	var out []nodes.ID
 	for _, name := range strings.Split(rule, ",") {
-		id, err := consensus.ParseID(strings.TrimSpace(name))
+		id, err := nodes.ParseID(strings.TrimSpace(name))
 		if err != nil {
 			return nil, fmt.Errorf("victims: there is no rule %q; did you mean %q? There are %s, or members like n1,n3",
 				rule, nearest(rule, rules), strings.Join(rules, ", "))

@@ -15,6 +15,9 @@ import (
 // ID names one node; it is written n1, n2, ….
 type ID = consensus.ID
 
+// ParseID reads a node's name: "n3".
+func ParseID(s string) (ID, error) { return consensus.ParseID(s) }
+
 // Clients is the ID that stands for every client in an [Effect]'s From or To.
 const Clients ID = 0
 
