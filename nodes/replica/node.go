@@ -68,6 +68,12 @@ type Replier interface {
 	Flush()
 }
 
+// A merger is a core that joins messages of steps that were gathered, so that
+// fewer of them say the same. It changes nothing but messages.
+type merger[M, R any] interface {
+	Merge(*consensus.Output[M, R])
+}
+
 // A Config is what a Node is made of.
 type Config[M, R any] struct {
 	System  string // raft, paxos or paxos-classic: for audit and status
@@ -108,6 +114,7 @@ type Config[M, R any] struct {
 type Node[M, R any] struct {
 	config      Config[M, R]
 	core        consensus.Core[M, R]
+	merge       func(*consensus.Output[M, R]) // the core's own, where it has one
 	machine     *kv.Machine
 	journal     *Journal
 	incarnation uint64
@@ -190,6 +197,10 @@ func (n *Node[M, R]) restore(found Recovered) error {
 	o := n.config.Options
 	o.Bootstrap = found.Incarnation == 1
 	n.core = n.config.NewCore(o)
+	n.merge = func(*consensus.Output[M, R]) {}
+	if m, ok := n.core.(merger[M, R]); ok {
+		n.merge = m.Merge
+	}
 	n.core.Restore(found.Snapshot, records)
 	return nil
 }
@@ -271,6 +282,7 @@ func (n *Node[M, R]) step(out consensus.Output[M, R]) error {
 
 // Flush carries out what was gathered, in the order of Output's fields.
 func (n *Node[M, R]) Flush() error {
+	n.merge(&n.out)
 	for _, stage := range [...]func() error{n.early, n.install, n.record, n.send, n.apply} {
 		if n.err == nil {
 			n.err = stage()
