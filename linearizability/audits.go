@@ -16,11 +16,12 @@ import (
 // term, one leader a term. Paxos ("Paxos Made Simple", section 2.2): the
 // promise never falls. Both: equal applied indices have equal hashes. Commit
 // and applied indices are volatile and may fall.
-func audits(byNode map[string][]history.Audit) Verdict {
+func audits(h history.History, byNode map[string][]history.Audit) Verdict {
 	v := Verdict{Checker: "audits", Outcome: Valid}
 	leaders := make(map[uint64]string)
 	hashes := make(map[uint64]history.Audit)
 	lines, compared := 0, 0
+	var charges []charge
 	for _, name := range slices.Sorted(maps.Keys(byNode)) {
 		list := byNode[name]
 		lines += len(list)
@@ -32,19 +33,19 @@ func audits(byNode map[string][]history.Audit) Verdict {
 			if problem == "" && isRaft(a) {
 				problem = cmp.Or(oneVote(name, list[:i], a), oneLeader(name, leaders, a))
 			}
+			diverged := false
 			if a.Hash != "" && problem == "" {
 				problem = sameHash(name, hashes, a)
+				diverged = problem != ""
 				compared++
 			}
 			if problem != "" {
-				v.Outcome = Invalid
-				v.Story = append(v.Story, problem)
+				charges = append(charges, charge{problem, name, a, diverged})
 			}
 		}
 	}
-	if len(v.Story) > 0 {
-		v.Reason, v.Story = v.Story[0], v.Story[:min(len(v.Story), storyMax)]
-		return v
+	if len(charges) > 0 {
+		return convict(h, charges)
 	}
 	v.Reason = fmt.Sprintf("%d audit lines of %d nodes agree, %d of them with hashes", lines, len(byNode), compared)
 	return v

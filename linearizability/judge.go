@@ -38,7 +38,7 @@ func Judge(ctx context.Context, in Input) (Verdict, error) {
 		recovery(h, windows, in.Options.settle()),
 	}
 	if len(in.Audits) > 0 {
-		parts = append(parts, audits(in.Audits))
+		parts = append(parts, audits(h, in.Audits))
 	}
 	return merge(parts), nil
 }

@@ -301,7 +301,7 @@ func TestAudits(t *testing.T) {
 		{"a node differs from itself", nodes{"n1": {hashed(1, 64, "a"), hashed(2, 64, "b")}}, "n1 (incarnation 1) and n1 (incarnation 2) applied"},
 	}
 	for _, tt := range tests {
-		v := audits(tt.audits)
+		v := audits(history.History{}, tt.audits)
 		if (v.Outcome == Invalid) != (tt.reason != "") || !strings.Contains(v.Reason, tt.reason) {
 			t.Errorf("%s: got %s, %s; want %q", tt.name, v.Outcome, v.Reason, tt.reason)
 		}

@@ -209,8 +209,13 @@ func (s story) leaders() []string {
 // faults names the windows that overlap the few.
 func (s story) faults() []string {
 	from, to := s.span()
+	return faultsBetween(history.Windows(s.h), from, to)
+}
+
+// faultsBetween is one line for each window that overlaps these events.
+func faultsBetween(windows []history.Window, from, to int) []string {
 	var lines []string
-	for _, w := range history.Windows(s.h) {
+	for _, w := range windows {
 		if w.From > to || w.To < from {
 			continue
 		}
