@@ -58,7 +58,8 @@ func circumstances(h history.History, windows []history.Window, c charge) (lines
 	if n := int(c.line.Incarnation) - 2; n >= 0 && n < len(kills) {
 		w := kills[n]
 		lines = append(lines, fmt.Sprintf("Fault %s (%s) on %s, from event %d (%s) to event %d (%s), was followed by incarnation %d of %s.",
-			w.Fault, w.ID, strings.Join(w.Victims, ", "), w.From, seconds(w.Start), w.To, seconds(w.End), c.line.Incarnation, c.node))
+			w.Fault, w.ID, strings.Join(w.Victims, ", "), w.From, seconds(w.Start), w.To, seconds(w.End), c.line.Incarnation, c.node),
+			"Key "+enumerate(keysBetween(h, w.From, w.To), keysTold)+": in use meanwhile.")
 	}
 	for _, e := range h.Events {
 		if e.Process != history.Nemesis || e.F != history.Leader {
@@ -70,6 +71,26 @@ func circumstances(h history.History, windows []history.Window, c charge) (lines
 		}
 	}
 	return lines
+}
+
+// keysBetween lists the keys that clients were using: those with an operation
+// that began among these events, or else the last that did before them.
+func keysBetween(h history.History, from, to int) (keys []string) {
+	before := ""
+	for _, e := range h.Events {
+		switch {
+		case e.Index > to:
+		case e.Key == "" || e.Type != history.Invoke || slices.Contains(keys, e.Key):
+		case e.Index < from:
+			before = e.Key
+		default:
+			keys = append(keys, e.Key)
+		}
+	}
+	if len(keys) == 0 && before != "" {
+		keys = []string{before}
+	}
+	return keys
 }
 
 // divergence names the keys and the faults around the log indices in which two
@@ -88,11 +109,7 @@ func divergence(h history.History, windows []history.Window, applied uint64) (ke
 	if to < 0 {
 		return nil, []string{fmt.Sprintf("No answer claimed an index from %d to %d.", applied-min(applied, history.AuditEvery-1), applied)}
 	}
-	told := strings.Join(keys[:min(len(keys), keysTold)], ", ")
-	if more := len(keys) - keysTold; more > 0 {
-		told += fmt.Sprintf(" and %d more", more)
-	}
 	lines = append(lines, fmt.Sprintf("Key %s: their commands lie between index %d and %d (events %d to %d).",
-		told, applied-min(applied, history.AuditEvery-1), applied, from, to))
+		enumerate(keys, keysTold), applied-min(applied, history.AuditEvery-1), applied, from, to))
 	return keys, append(lines, faultsBetween(windows, from, to)...)
 }
