@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"sync"
@@ -11,6 +12,7 @@ import (
 
 	"chaos/history"
 	"chaos/nodes"
+	"chaos/workload"
 )
 
 // benchTimeout bounds one operation of a benchmark.
@@ -31,13 +33,15 @@ type Bench struct {
 
 // A Measured is one line of a benchmark.
 type Measured struct {
-	System  string        `json:"system"`
-	Clients int           `json:"clients"`
-	F       string        `json:"f"` // write or read
-	Rate    float64       `json:"rate"`
-	P50     time.Duration `json:"p50"`
-	P99     time.Duration `json:"p99"`
-	Errors  int           `json:"errors"`
+	System  string  `json:"system"`
+	Clients int     `json:"clients"`
+	F       string  `json:"f"` // write or read
+	Rate    float64 `json:"rate"`
+	// Recorded is the rate with generator, history and its file, as in a run.
+	Recorded float64       `json:"recorded"`
+	P50      time.Duration `json:"p50"`
+	P99      time.Duration `json:"p99"`
+	Errors   int           `json:"errors"`
 }
 
 // Run launches a cluster and measures writes, then reads, for each number of
@@ -59,9 +63,12 @@ func (b Bench) Run(ctx context.Context) (out []Measured, err error) {
 				return out, ctx.Err()
 			}
 			m := b.measure(ctx, r.cluster, o, n, f)
+			if m.Recorded, err = b.recorded(ctx, r.cluster, o, n, f); err != nil {
+				return out, err
+			}
 			out = append(out, m)
 			if b.Log != nil {
-				b.Log(fmt.Sprintf("%s %d clients %s: %.0f/s", m.System, n, f, m.Rate))
+				b.Log(fmt.Sprintf("%s %d clients %s: %.0f/s, recorded %.0f/s", m.System, n, f, m.Rate, m.Recorded))
 			}
 		}
 	}
@@ -94,6 +101,46 @@ func (b Bench) measure(ctx context.Context, c nodes.Cluster, o nodes.Options, n 
 	}
 	return m
 }
+
+// recorded drives the same load as a run does: through a generator, into a
+// history on disk.
+func (b Bench) recorded(ctx context.Context, c nodes.Cluster, o nodes.Options, n int, f string) (float64, error) {
+	name := filepath.Join(b.Folder, fmt.Sprintf("bench-%s-%d.jsonl", f, n))
+	rec, err := newRecorder(name, history.Header{History: history.Version})
+	if err != nil {
+		return 0, err
+	}
+	l := newLoad(rec, b.System, c, o, o.Cluster, Spec{Concurrency: n})
+	rec.use(&closedLoop{f: f, nodes: len(l.members), mode: b.System.Modes()[0], end: rec.now() + b.Window})
+	l.run(ctx)
+	l.close()
+	ok := rec.counts().ok
+	_, err = rec.close()
+	return float64(ok) / b.Window.Seconds(), err
+}
+
+// A closedLoop is the generator of a benchmark: one key for each worker.
+type closedLoop struct {
+	f     string
+	nodes int
+	mode  string
+	end   time.Duration
+	value int64
+}
+
+// Next gives the same operation over and over until the window ends.
+func (g *closedLoop) Next(now time.Duration, worker, _ int) (workload.Op, time.Duration, bool) {
+	op := workload.Op{F: g.f, Key: "bench/" + strconv.Itoa(worker), Node: worker % g.nodes, Mode: g.mode, Timeout: benchTimeout}
+	if g.f == history.Write {
+		g.value++
+		op.Value = strconv.AppendInt(nil, int64(1e15)+g.value, 10)
+		op.Mode = ""
+	}
+	return op, 0, now < g.end
+}
+
+// Observe needs to know nothing.
+func (g *closedLoop) Observe(history.Event) {}
 
 // client is one closed loop: the next operation starts when the last is answered.
 func (b Bench) client(ctx context.Context, c nodes.Cluster, o nodes.Options, i int, f string, end time.Time) (took []time.Duration, errors int) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,7 +19,8 @@ const (
 	eventsMax   = 20_000_000            // in one run; past it the storm ends
 	starvedGap  = time.Second           // a flusher this late means that the machine gave us no time
 	eventBytes  = 160                   // what an event takes in the file, about; sizes buffers
-	encodeBatch = 256                   // events encoded per hold of the lock while flushing
+	encodeBatch = 256                   // events encoded before each write
+	blockEvents = 8192                  // events in one block: a history that grows is never copied
 )
 
 // A recorder owns the history and the generator: both sit behind one lock, and
@@ -28,8 +30,9 @@ type recorder struct {
 	start time.Time
 
 	mu       sync.Mutex
-	events   []history.Event
-	written  int // events that the flusher has taken
+	blocks   [][]history.Event // all full but the last
+	count    int               // events in all blocks
+	written  int               // events that the flusher has taken
 	gen      workload.Generator
 	ok, fail int
 	info     int
@@ -113,9 +116,14 @@ func (r *recorder) note(t history.Type, f string, n history.Note) history.Event 
 
 // add gives the event its place. The lock is held.
 func (r *recorder) add(e history.Event, now time.Duration) history.Event {
-	e.Index, e.Time = len(r.events), now
-	r.events = append(r.events, e)
-	r.full = len(r.events) >= eventsMax
+	e.Index, e.Time = r.count, now
+	if r.count%blockEvents == 0 {
+		r.blocks = append(r.blocks, make([]history.Event, 0, blockEvents))
+	}
+	last := &r.blocks[len(r.blocks)-1]
+	*last = append(*last, e)
+	r.count++
+	r.full = r.count >= eventsMax
 	if r.gen != nil {
 		r.gen.Observe(e)
 	}
@@ -160,23 +168,33 @@ func (r *recorder) flushLoop() {
 
 // flush encodes outside the lock: events that have an index never change.
 func (r *recorder) flush(buf []byte) []byte {
-	r.mu.Lock()
-	batch := r.events[r.written:]
-	r.written = len(r.events)
-	r.mu.Unlock()
-	for len(batch) > 0 {
-		n := min(len(batch), encodeBatch)
+	for {
+		batch := r.unwritten()
+		if len(batch) == 0 {
+			return buf
+		}
 		buf = buf[:0]
-		for _, e := range batch[:n] {
+		for _, e := range batch {
 			buf = history.AppendEvent(buf, e)
 		}
 		if _, err := r.file.Write(buf); err != nil {
 			r.fault(err)
 			return buf
 		}
-		batch = batch[n:]
 	}
-	return buf
+}
+
+// unwritten takes the next events that are not in the file, a batch at most.
+func (r *recorder) unwritten() []history.Event {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.written == r.count || r.broken != nil {
+		return nil
+	}
+	block, at := r.blocks[r.written/blockEvents], r.written%blockEvents
+	batch := block[at:min(len(block), at+encodeBatch)]
+	r.written += len(batch)
+	return batch
 }
 
 func (r *recorder) fault(err error) {
@@ -193,5 +211,8 @@ func (r *recorder) close() ([]history.Event, error) {
 	<-r.stopped
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.events, errors.Join(r.broken, r.file.Sync(), r.file.Close())
+	return r.all(), errors.Join(r.broken, r.file.Sync(), r.file.Close())
 }
+
+// all is the whole history; the lock is held, or nobody records any more.
+func (r *recorder) all() []history.Event { return slices.Concat(r.blocks...) }

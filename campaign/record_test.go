@@ -167,7 +167,7 @@ func recordForEver(name string) {
 		e.Type = history.Ok
 		r.complete(e)
 		r.mu.Lock()
-		fmt.Println(int64(r.events[len(r.events)-1].Time), len(r.events))
+		fmt.Println(int64(r.all()[len(r.all())-1].Time), len(r.all()))
 		r.mu.Unlock()
 		time.Sleep(500 * time.Microsecond)
 	}
