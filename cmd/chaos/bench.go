@@ -39,9 +39,9 @@ clients against it, spread over all nodes: writes, then linearizable reads.`,
 			return encode(c.OutOrStdout(), all)
 		}
 		t := tablewriter.NewTable(c.OutOrStdout())
-		t.Header("system", "clients", "f", "per second", "p50", "p99", "errors")
+		t.Header("system", "clients", "f", "per second", "recorded", "p50", "p99", "errors")
 		for _, m := range all {
-			t.Append(m.System, m.Clients, m.F, fmt.Sprintf("%.0f", m.Rate), m.P50.Round(time.Microsecond), m.P99.Round(time.Microsecond), m.Errors)
+			t.Append(m.System, m.Clients, m.F, fmt.Sprintf("%.0f", m.Rate), fmt.Sprintf("%.0f", m.Recorded), m.P50.Round(time.Microsecond), m.P99.Round(time.Microsecond), m.Errors)
 		}
 		return t.Render()
 	}
