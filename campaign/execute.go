@@ -110,7 +110,7 @@ func Save(folder string, s results.Summary, plan *Plan, h history.History) error
 
 // visualize leaves Porcupine's page of the key that shows the violation.
 func visualize(folder string, s results.Summary, h history.History) error {
-	key := violated(s.Verdict)
+	key := results.Violated(s.Verdict)
 	if key == "" {
 		return nil
 	}
@@ -119,16 +119,4 @@ func visualize(folder string, s results.Summary, h history.History) error {
 		return err
 	}
 	return errors.Join(linearizability.Visualize(context.Background(), h, key, linearizability.Options{}, f), f.Close())
-}
-
-func violated(v linearizability.Verdict) string {
-	if v.Outcome == linearizability.Invalid && v.Key != "" {
-		return v.Key
-	}
-	for _, p := range v.Parts {
-		if k := violated(p); k != "" {
-			return k
-		}
-	}
-	return ""
 }

@@ -53,7 +53,7 @@ func Report(s Summary, h history.History) ([]byte, error) {
 		p.Rows = append(p.Rows, [2]string{r.name, r.cell(s)})
 	}
 	p.Parts = flatten(s.Verdict)
-	if s.Verdict.Outcome == linearizability.Invalid {
+	if Violated(s.Verdict) != "" {
 		p.Porcupine = PorcupineFile
 	}
 	p.Events = evidence(s.Verdict, h)
@@ -62,6 +62,20 @@ func Report(s Summary, h history.History) ([]byte, error) {
 		return nil, err
 	}
 	return b.Bytes(), nil
+}
+
+// Violated is the key that shows the violation, "" where none does: then there
+// is no page of Porcupine's.
+func Violated(v linearizability.Verdict) string {
+	if v.Outcome == linearizability.Invalid && v.Key != "" {
+		return v.Key
+	}
+	for _, p := range v.Parts {
+		if k := Violated(p); k != "" {
+			return k
+		}
+	}
+	return ""
 }
 
 func flatten(v linearizability.Verdict) (out []part) {

@@ -122,7 +122,7 @@ func Write(folder, name string, b []byte) error {
 		return fmt.Errorf("results: %w", errors.Join(err, os.Remove(next)))
 	}
 	if err := os.Rename(next, filepath.Join(folder, name)); err != nil {
-		return fmt.Errorf("results: %w", err)
+		return fmt.Errorf("results: %w", errors.Join(err, os.Remove(next)))
 	}
 	return nil
 }

@@ -5,27 +5,57 @@ import (
 	"io"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/olekukonko/tablewriter"
 	"github.com/olekukonko/tablewriter/tw"
 )
 
-// Table writes runs as a result table, one run a column: it fits 80 columns,
-// and two runs can be compared side by side.
+// The geometry of the table, in columns of a terminal.
+const (
+	tableWidth = 80
+	namesWidth = 24 // of the first column, with its borders
+	cellBorder = 3
+	cellMin    = 12
+)
+
+// Table writes runs as a result table, one run a column: one run, or two side
+// by side, fit 80 columns.
 func Table(w io.Writer, runs ...Summary) error {
+	room := max(cellMin, (tableWidth-namesWidth)/max(1, len(runs))-cellBorder)
 	t := tablewriter.NewTable(w,
 		tablewriter.WithRendition(tw.Rendition{Symbols: tw.NewSymbols(tw.StyleLight)}),
 		tablewriter.WithRowAlignment(tw.AlignLeft))
 	for _, row := range rows {
 		line := []string{row.name}
 		for _, s := range runs {
-			line = append(line, row.cell(s))
+			line = append(line, wrap(row.cell(s), room))
 		}
 		if err := t.Append(line); err != nil {
 			return err
 		}
 	}
 	return t.Render()
+}
+
+// wrap breaks lines at blanks so that none is longer than width, where words allow.
+func wrap(text string, width int) string {
+	var out []string
+	for _, line := range strings.Split(text, "\n") {
+		now := ""
+		for _, word := range strings.Fields(line) {
+			switch {
+			case now == "":
+				now = word
+			case utf8.RuneCountInString(now)+1+utf8.RuneCountInString(word) <= width:
+				now += " " + word
+			default:
+				out, now = append(out, now), word
+			}
+		}
+		out = append(out, now)
+	}
+	return strings.Join(out, "\n")
 }
 
 // A row is one line of the table.

@@ -21,7 +21,8 @@ const (
 	bands       = 44  // buckets of latency, on a logarithmic scale
 	latencyLow  = 50 * time.Microsecond
 	latencyHigh = 10 * time.Second
-	lanesMax    = 60 // fault windows drawn apart; more share the last lane
+	lanesMax    = 60   // fault windows drawn apart; more share the last lane
+	spansMax    = 1000 // drawn of each kind; how many more there are is said
 )
 
 // drawTimeline draws the run as SVG: operations by outcome and latency, the
@@ -109,7 +110,11 @@ func niceStep(end time.Duration) time.Duration {
 			return s
 		}
 	}
-	return 24 * time.Hour
+	step := 24 * time.Hour
+	for end/step > 20 {
+		step *= 2
+	}
+	return step
 }
 
 // notes draws phases, leaders and fault windows, each in lanes of its own.
@@ -163,6 +168,10 @@ func (d *drawing) lanes(name string, spans []span) {
 		return
 	}
 	d.add(`<text x="%d" y="%d" text-anchor="end">%s</text>`, leftMargin-6, d.y+12, name)
+	if more := len(spans) - spansMax; more > 0 {
+		d.add(`<text x="%d" y="%d" text-anchor="end">+%d later</text>`, leftMargin-6, d.y+26, more)
+		spans = spans[:spansMax]
+	}
 	var ends []time.Duration
 	for _, s := range spans {
 		lane := slices.IndexFunc(ends, func(end time.Duration) bool { return end <= s.from })
