@@ -181,6 +181,17 @@ func (r *run) pump(ctx context.Context) {
 	}
 }
 
+// ends joins the first and the last line of what a node left: how it ended, and
+// what it said last.
+func ends(s string) string {
+	s = strings.TrimSpace(s)
+	first, last := firstLine(s), s[strings.LastIndexByte(s, '\n')+1:]
+	if last == first {
+		return first
+	}
+	return first + ": " + last
+}
+
 // log is where a node's own words go.
 func (r *run) log(id nodes.ID) string {
 	return filepath.Join(r.Folder, "nodes", id.String(), "log.txt")
@@ -196,7 +207,7 @@ func firstLine(s string) string {
 func (r *run) incident(i nodes.Incident) {
 	kind := i.Kind
 	if kind == "exit" {
-		r.failed(fmt.Errorf("%s ended at its start: %s (its log: %s)", i.Node, firstLine(i.Detail), r.log(i.Node)))
+		r.failed(fmt.Errorf("%s ended at its start: %s (its log: %s)", i.Node, ends(i.Detail), r.log(i.Node)))
 	}
 	if i.Panic {
 		kind = "panic"

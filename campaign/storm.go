@@ -26,7 +26,6 @@ type storm struct {
 	seen    *observer
 	members []nodes.ID
 	live    []*injection
-	before  nodes.ID                 // the leader when the last injection fired
 	trouble []string                 // calls that failed outright
 	active  atomic.Pointer[[]string] // names of the live injections, for who watches
 }

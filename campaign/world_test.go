@@ -98,7 +98,7 @@ func (p memoryPlace) Launch(_ context.Context, _ nodes.System, o nodes.Options) 
 	if p.launch != nil {
 		return nil, p.launch
 	}
-	return memoryCluster{p.world}, nil
+	return memoryCluster(p), nil
 }
 
 // A memoryCluster is the world as a Cluster.

@@ -561,4 +561,3 @@ func echo(l net.Listener) {
 		}
 	}
 }
-

@@ -56,7 +56,6 @@ type cluster struct {
 	values   map[uint64]map[Ballot][]consensus.Command
 	chosen   map[uint64][]consensus.Command
 	log      []consensus.Entry // by index, from 1: what anybody applied
-	slots    map[uint64]Ballot
 	failure  string
 	rejected map[commandID]bool
 }

@@ -259,7 +259,7 @@ func TestSameSeedSameRun(t *testing.T) {
 			}
 			return fmt.Sprint(s.trace, all, s.log)
 		}
-		if run() != run() {
+		if first, second := run(), run(); first != second {
 			t.Fatalf("seed %d: two runs differ", seed)
 		}
 	}

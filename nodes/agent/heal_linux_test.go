@@ -43,19 +43,6 @@ func (l *lab) noTable(id nodes.ID) {
 	}
 }
 
-// control connects to one agent of the lab, without a fleet.
-func (l *lab) control(id nodes.ID, lease time.Duration, report func(agent.Report)) *agent.Controller {
-	l.t.Helper()
-	stream, err := l.open(id)
-	must(l.t, err)
-	c, err := agent.Connect(context.Background(), stream, agent.Hello{
-		Run: "lab", Lease: lease, Self: member(id), View: l.members(), Clients: []string{clientAddress}, Probe: 7719,
-	}, report)
-	must(l.t, err)
-	l.t.Cleanup(func() { c.Close(context.Background()) })
-	return c
-}
-
 func TestKilledAgentHealsByTheKernel(t *testing.T) {
 	l := newLab(t, 2)
 	const short = 2 * time.Second

@@ -46,8 +46,7 @@ func answerLines(c net.Conn) {
 		}
 		switch strings.TrimSpace(line) {
 		case "panic":
-			var m map[string]int
-			m["a"] = 1
+			panic("asked to panic")
 		case "exit":
 			fmt.Println("asked to exit")
 			os.Exit(7)

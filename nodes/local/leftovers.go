@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -74,21 +72,4 @@ func Clean(ctx context.Context) ([]Leftover, error) {
 		}
 	}
 	return found, err
-}
-
-// orphans reads the output of ps: our hubs, agents and nodes that the first
-// process of the system has taken over. It is what can be known without /proc.
-func orphans(ps string) (out []Leftover) {
-	for line := range strings.Lines(ps) {
-		f := strings.Fields(line)
-		if len(f) < 4 || f[1] != "1" {
-			continue
-		}
-		pid, err := strconv.Atoi(f[0])
-		base := f[2][strings.LastIndexByte(f[2], '/')+1:]
-		if err == nil && base == "chaos" && (f[3] == "hub" || f[3] == "agent" || f[3] == "node") {
-			out = append(out, Leftover{PID: pid, Command: strings.Join(f[2:], " "), identity: strconv.Itoa(pid)})
-		}
-	}
-	return out
 }

@@ -66,7 +66,6 @@ type writer struct {
 	written  int // the last record handed over
 	durable  int // the last record whose sync returned
 	snapshot int // the last snapshot that is durable
-	restarts int // the last restart that was begun
 	starts   uint64
 }
 
