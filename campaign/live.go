@@ -25,7 +25,8 @@ const (
 	settleMin     = 250 * time.Millisecond
 	settleMax     = 10 * time.Second // from the final heal to every node answering again
 	graceTime     = 300 * time.Millisecond
-	finalTime     = 10 * time.Second // for one round of final reads
+	finalTime     = 10 * time.Second     // for one round of final reads, and
+	finalEach     = 2 * time.Millisecond // more for each of them
 	healTime      = 20 * time.Second
 	closeTime     = 10 * time.Second
 	progressEvery = 100 * time.Millisecond

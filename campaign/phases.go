@@ -155,9 +155,10 @@ func (r *run) restart() {
 // finalReads reads every key through every node.
 func (r *run) finalReads(name string) {
 	r.enter(name)
-	bounded, cancel := context.WithTimeout(context.Background(), finalTime)
+	reads := workload.FinalReads(r.gen.(workload.Keeper).UsedKeys(), r.Plan.Spec.Nodes, r.System.Modes())
+	bounded, cancel := context.WithTimeout(context.Background(), finalTime+time.Duration(len(reads))*finalEach)
 	defer cancel()
-	r.rec.use(newFinal(workload.FinalReads(r.gen.(workload.Keeper).UsedKeys(), r.Plan.Spec.Nodes, r.System.Modes())))
+	r.rec.use(newFinal(reads))
 	r.load.resume()
 	r.load.run(bounded)
 }

@@ -8,7 +8,9 @@ import (
 
 // Outcomes counts operations by how they ended.
 type Outcomes struct {
-	Ok, Fail, Info int
+	Ok   int `json:"ok"`
+	Fail int `json:"fail"`
+	Info int `json:"info"`
 }
 
 // Total is all of them.
@@ -16,35 +18,38 @@ func (o Outcomes) Total() int { return o.Ok + o.Fail + o.Info }
 
 // A FunctionFigure counts the operations of one function.
 type FunctionFigure struct {
-	F string
+	F string `json:"f"`
 	Outcomes
 }
 
 // A FaultFigure counts the injections of one fault.
 type FaultFigure struct {
-	Fault            string
-	Injected, Proven int
+	Fault    string `json:"fault"`
+	Injected int    `json:"injected"`
+	Proven   int    `json:"proven"`
 }
 
 // Figures are the numbers of a run for people; judging uses none of them.
 type Figures struct {
-	All       Outcomes
-	Functions []FunctionFigure // by name
-	Faults    []FaultFigure    // by name
+	All       Outcomes         `json:"operations"`
+	Functions []FunctionFigure `json:"functions"` // by name
+	Faults    []FaultFigure    `json:"faults"`    // by name
 
-	Span     time.Duration // from the first invocation to the last event of a client
-	Rate     float64       // ok operations a second over Span
-	P50, P99 time.Duration // latency of ok operations
+	Span time.Duration `json:"span"` // from the first invocation to the last event of a client
+	Rate float64       `json:"rate"` // ok operations a second over Span
+	P50  time.Duration `json:"p50"`  // latency of ok operations
+	P99  time.Duration `json:"p99"`
 
 	// Unavailable is the longest time without an ok while operations were
 	// attempted, and UnavailableAt when it began, since the run began.
-	Unavailable, UnavailableAt time.Duration
+	Unavailable   time.Duration `json:"unavailable"`
+	UnavailableAt time.Duration `json:"unavailable_at"`
 	// Recovery is the time from the last proven heal to the first ok of an
 	// operation invoked after it; meaningful where Recovered is set.
-	Recovery  time.Duration
-	Recovered bool
+	Recovery  time.Duration `json:"recovery"`
+	Recovered bool          `json:"recovered"`
 
-	LeaderChanges int // from one known leader to another, or to the same in a later term
+	LeaderChanges int `json:"leader_changes"` // from one known leader to another, or to the same in a later term
 }
 
 // Measure computes the figures of a well-formed history.

@@ -224,14 +224,14 @@ type Options struct {
 // A Status is what a core says of itself. It is a claim of the suspect: fit for
 // people, for choosing victims, and for the audit, never for narrowing an interval.
 type Status struct {
-	ID      ID
-	Role    string // Raft: follower, precandidate, candidate, leader. Paxos: proposer (its ballot leads), acceptor
-	Leader  ID     // Raft: the leader known. Paxos: the distinguished proposer; classic: the last that succeeded
-	Term    uint64 // Raft: current term. Paxos: the round of the highest promised ballot
-	Vote    ID     // Raft: voted for in Term. Paxos: the node of the highest promised ballot
-	Commit  uint64 // index of the last entry known to be decided
-	Applied uint64 // index of the last entry handed out in Committed
-	First   uint64 // index of the first entry still in the log
-	Last    uint64 // index of the last entry in the log, decided or not
-	Slot    uint64 // Paxos: the last slot below which everything is decided; Raft: 0
+	ID      ID     `json:"id"`
+	Role    string `json:"role"`    // Raft: follower, precandidate, candidate, leader. Paxos: proposer (its ballot leads), acceptor
+	Leader  ID     `json:"leader"`  // Raft: the leader known. Paxos: the distinguished proposer; classic: the last that succeeded
+	Term    uint64 `json:"term"`    // Raft: current term. Paxos: the round of the highest promised ballot
+	Vote    ID     `json:"vote"`    // Raft: voted for in Term. Paxos: the node of the highest promised ballot
+	Commit  uint64 `json:"commit"`  // index of the last entry known to be decided
+	Applied uint64 `json:"applied"` // index of the last entry handed out in Committed
+	First   uint64 `json:"first"`   // index of the first entry still in the log
+	Last    uint64 `json:"last"`    // index of the last entry in the log, decided or not
+	Slot    uint64 `json:"slot"`    // Paxos: the last slot below which everything is decided; Raft: 0
 }
