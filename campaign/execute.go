@@ -41,7 +41,11 @@ func (l Live) Execute(ctx context.Context, root string, started time.Time, check
 		return s, err
 	}
 	s.Started, s.Network = started, l.Network
-	return s, Save(folder, s, &l.Plan, rec.History)
+	if err := Save(folder, s, &l.Plan, rec.History); err != nil {
+		s.Harness = append(s.Harness, err.Error())
+		s.Grade()
+	}
+	return s, nil
 }
 
 // Judge judges what a run recorded. plan is nil where only a history is known.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -39,16 +40,18 @@ the folder's verdict and report.`,
 }
 
 func (f *runFlags) check(c *cobra.Command, path string, save bool) error {
-	folder, plan, rec, err := load(path)
+	r, err := load(path)
 	if err != nil {
 		return usageError{err}
 	}
-	s, err := campaign.Judge(c.Context(), folder, plan, rec, f.checkTimeout)
+	s, err := campaign.Judge(c.Context(), r.folder, r.plan, r.record, f.checkTimeout)
 	if err != nil {
 		return usageError{err}
 	}
-	if save && folder != "" {
-		if err := campaign.Save(folder, s, plan, rec.History); err != nil {
+	s.Started = r.before.Started
+	s.Network = cmp.Or(r.before.Network, s.Network)
+	if save && r.folder != "" {
+		if err := campaign.Save(r.folder, s, r.plan, r.record.History); err != nil {
 			return err
 		}
 	}
@@ -77,29 +80,40 @@ func (f *runFlags) show(c *cobra.Command, s results.Summary) error {
 	return results.Tell(w, s)
 }
 
-// load reads what path names: a run's folder, or one history file.
-func load(path string) (folder string, plan *campaign.Plan, rec campaign.Record, err error) {
+// recorded is what path names: a run's folder, or one history file.
+type recorded struct {
+	folder string         // "" of a single file
+	plan   *campaign.Plan // nil of a single file
+	record campaign.Record
+	before results.Summary // what was judged before, zero if nothing was
+}
+
+func load(path string) (r recorded, err error) {
 	name := path
 	info, err := os.Stat(path)
 	if err != nil {
-		return "", nil, rec, err
+		return r, err
 	}
 	if info.IsDir() {
-		folder, name = path, filepath.Join(path, results.HistoryFile)
-		p, err := campaign.ReadPlan(filepath.Join(path, results.PlanFile))
-		if err != nil {
-			return "", nil, rec, err
+		if r.folder, err = filepath.EvalSymlinks(path); err != nil {
+			return r, err
 		}
-		plan = &p
-		if s, err := results.ReadSummary(path); err == nil {
-			rec.Interrupted, rec.Trouble = s.Interrupted, s.Harness
+		name = filepath.Join(r.folder, results.HistoryFile)
+		p, err := campaign.ReadPlan(filepath.Join(r.folder, results.PlanFile))
+		if err != nil {
+			return r, err
+		}
+		r.plan = &p
+		if s, err := results.ReadSummary(r.folder); err == nil {
+			r.before = s
+			r.record.Interrupted, r.record.Trouble = s.Interrupted, s.Harness
 		}
 	}
 	f, err := os.Open(name)
 	if err != nil {
-		return "", nil, rec, err
+		return r, err
 	}
 	defer f.Close()
-	rec.History, err = history.ReadAll(f, name)
-	return folder, plan, rec, err
+	r.record.History, err = history.ReadAll(f, name)
+	return r, err
 }

@@ -17,6 +17,8 @@ import (
 	"chaos/campaign"
 	"chaos/nemesis"
 	"chaos/nodes"
+	"chaos/nodes/consensus"
+	"chaos/nodes/replica"
 	"chaos/results"
 )
 
@@ -138,6 +140,11 @@ func (f *runFlags) decide(c *cobra.Command) (campaign.Plan, error) {
 		return campaign.Plan{}, fmt.Errorf("--faults: %w", err)
 	}
 	f.spec.Faults = names(expanded)
+	if f.spec.Knobs.CrashAt != "" {
+		if err := checkCrashAt(f.spec.Knobs.CrashAt, f.spec.Nodes); err != nil {
+			return campaign.Plan{}, err
+		}
+	}
 	if f.plan != "" {
 		p, err := campaign.ReadPlan(f.plan)
 		if err != nil {
@@ -150,6 +157,18 @@ func (f *runFlags) decide(c *cobra.Command) (campaign.Plan, error) {
 		seed = freshSeed()
 	}
 	return campaign.Draw(f.spec, seed)
+}
+
+// checkCrashAt reads "n2:after-sync:40".
+func checkCrashAt(at string, nodes int) error {
+	name, point, _ := strings.Cut(at, ":")
+	if id, err := consensus.ParseID(name); err != nil || id < 1 || int(id) > nodes {
+		return fmt.Errorf("--crash-at %q: it begins with a node, n1 to n%d", at, nodes)
+	}
+	if _, err := replica.CrashAt(point, nil); err != nil {
+		return fmt.Errorf("--crash-at %q: %w", at, err)
+	}
+	return nil
 }
 
 // freshSeed is short enough to be typed.
