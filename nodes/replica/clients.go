@@ -160,7 +160,7 @@ func (s *server[M, R]) submit(c *client, batch []input[M]) {
 	if len(batch) == 0 {
 		return
 	}
-	for _, in := range batch[s.inbox.put(batch...):] {
+	for _, in := range batch[s.inbox.putBelow(requestsMax, batch):] {
 		c.answer(kv.Response{ID: in.ticket.Request, Grade: kv.Refused, Code: kv.Busy, Text: "the node's queue is full"})
 	}
 }

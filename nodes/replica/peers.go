@@ -15,17 +15,25 @@ import (
 // Bounds of peer connections. A partition drops packets in silence and TCP's
 // retransmission timer then grows to many seconds; so nothing here waits for
 // TCP: a connection without an answer for peerSilence is given up and dialled anew.
+// Round trips of up to a second are borne.
 const (
-	dialTimeout = 300 * time.Millisecond
-	// dialPatience is the time-out of every second dial, for links with a long way.
-	dialPatience = 700 * time.Millisecond
-	// dialPause is the least time between the starts of two dials.
-	dialPause = 100 * time.Millisecond
+	// dialPause is the least time between the starts of two dials. A dial that
+	// takes longer goes on beside the next one: it may be a long way, or lost.
+	dialPause = 150 * time.Millisecond
+	// dialTimeout bounds a dial and its greeting: two round trips.
+	dialTimeout = 2500 * time.Millisecond
+	// dialsMax is how many dials to one peer are under way at once.
+	dialsMax = int(dialTimeout/dialPause) + 1
 	// peerSilence is how long a connection may go without a sign of life that
-	// was asked for.
+	// was asked for, beyond the round trip that it was made with.
 	peerSilence = 500 * time.Millisecond
+	// tripMax is the longest round trip that is allowed for.
+	tripMax = time.Second
 	// pingEvery is how often a sign of life is asked for.
 	pingEvery = 100 * time.Millisecond
+	// stallGrace is how long we look for signs of life that came while we
+	// ourselves stood still and missed the end of peerSilence.
+	stallGrace = 20 * time.Millisecond
 	// byeTimeout bounds the last write on a connection that is given up.
 	byeTimeout = 10 * time.Millisecond
 	// peerIdle is how long the accepting side waits for anything.
@@ -54,50 +62,82 @@ func (s *server[M, R]) makePeers() {
 	}
 }
 
+// A link is a greeted connection.
+type link struct {
+	conn net.Conn
+	trip time.Duration // about one round trip, at most tripMax
+}
+
 // run keeps a connection to the peer for as long as the server lives.
 func (p *peer[M, R]) run() {
-	for try := 0; p.server.ctx.Err() == nil; try++ {
+	for {
 		began := time.Now()
-		timeout := dialTimeout
-		if try%2 == 1 {
-			timeout = dialPatience
+		l, ok := p.connect()
+		if !ok {
+			return
 		}
-		conn, err := p.dial(timeout)
-		if err == nil {
-			p.use(conn)
-			try = -1
-		} else {
-			p.out.clear() // what was said to nobody is stale by now
-		}
+		p.use(l)
 		if left := dialPause - time.Since(began); left > 0 && !p.server.pause(left) {
 			return
 		}
 	}
 }
 
+// connect dials until one dial succeeds; false when the server ends. A packet
+// that a partition swallowed holds up only its own dial.
+func (p *peer[M, R]) connect() (l link, ok bool) {
+	ctx, cancel := context.WithCancel(p.server.ctx)
+	dialled := make(chan link, dialsMax) // without a connection where the dial failed
+	next := time.NewTicker(dialPause)
+	defer next.Stop()
+	running := 0
+	for due := true; l.conn == nil && ctx.Err() == nil; {
+		if due && running < dialsMax {
+			running++
+			p.server.spawn(func() { dialled <- p.dial(ctx) })
+		}
+		select {
+		case <-next.C:
+			p.out.clear() // what was said to nobody is stale by now
+			due = true
+		case l = <-dialled:
+			running--
+			due = false
+		case <-ctx.Done():
+		}
+	}
+	cancel()
+	for ; running > 0; running-- {
+		if other := <-dialled; other.conn != nil {
+			other.conn.Close()
+		}
+	}
+	return l, l.conn != nil
+}
+
 // dial connects and greets; both sides know each other when it returns.
-func (p *peer[M, R]) dial(timeout time.Duration) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(p.server.ctx, timeout)
+func (p *peer[M, R]) dial(ctx context.Context) link {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	var d net.Dialer
+	began := time.Now()
 	conn, err := d.DialContext(ctx, "tcp", p.addr)
 	if err != nil {
-		return nil, err
+		return link{}
 	}
-	stop := context.AfterFunc(p.server.ctx, func() { conn.Close() })
-	defer stop()
-	if err := p.greet(conn); err != nil {
+	connected := time.Now()
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	err = p.greet(conn)
+	if !stop() || err != nil {
 		conn.Close()
-		return nil, err
+		return link{}
 	}
-	return conn, nil
+	// A lost packet or a paused process lengthens one of the two, hardly both.
+	return link{conn, min(connected.Sub(began), time.Since(connected), tripMax)}
 }
 
 func (p *peer[M, R]) greet(conn net.Conn) error {
 	c := p.server.Config
-	if err := conn.SetDeadline(time.Now().Add(peerSilence)); err != nil {
-		return err
-	}
 	if _, err := conn.Write(hello{from: c.Options.ID, to: p.id, cluster: c.Cluster}.append(nil)); err != nil {
 		return err
 	}
@@ -110,17 +150,21 @@ func (p *peer[M, R]) greet(conn net.Conn) error {
 }
 
 // use writes to a greeted connection until it breaks or falls silent.
-func (p *peer[M, R]) use(conn net.Conn) {
+func (p *peer[M, R]) use(l link) {
 	broken := make(chan error, 1)
-	stop := context.AfterFunc(p.server.ctx, func() { conn.Close() })
+	stop := context.AfterFunc(p.server.ctx, func() { l.conn.Close() })
 	defer stop()
-	p.server.spawn(func() { broken <- listen(conn) })
-	err, whole := p.write(conn, broken)
+	p.server.spawn(func() {
+		err := listen(l)
+		l.conn.SetWriteDeadline(time.Now()) // ends a write that waits for a peer that is gone
+		broken <- err
+	})
+	err, whole := p.write(l.conn, broken)
 	if errors.Is(err, os.ErrDeadlineExceeded) && whole {
-		conn.SetWriteDeadline(time.Now().Add(byeTimeout))
-		conn.Write(appendFrame(nil, frameBye, nil)) // a courtesy: without it the peer takes us for dead
+		l.conn.SetWriteDeadline(time.Now().Add(byeTimeout))
+		l.conn.Write(appendFrame(nil, frameBye, nil)) // a courtesy: without it the peer takes us for dead
 	}
-	conn.Close()
+	l.conn.Close()
 	p.server.lost(p.id, err)
 }
 
@@ -156,27 +200,31 @@ func (p *peer[M, R]) write(conn net.Conn, broken <-chan error) (err error, whole
 		if len(buf) == 0 {
 			continue
 		}
-		if err := conn.SetWriteDeadline(time.Now().Add(peerSilence)); err != nil {
-			return err, false
-		}
-		if _, err := conn.Write(buf); err != nil {
-			return err, false
+		if n, err := conn.Write(buf); err != nil { // bounded by listen
+			return err, n == 0
 		}
 	}
 }
 
-// listen waits for pongs, and returns why there are no more.
-func listen(conn net.Conn) error {
-	r := frameReader{conn: conn, limit: greetingMax}
-	for {
-		if err := conn.SetReadDeadline(time.Now().Add(peerSilence)); err != nil {
+// listen waits for pongs, and returns why there are no more. Where the limit
+// passed, it looks once more: if it was this process that stood still, the signs
+// of life are there already.
+func listen(l link) error {
+	r := frameReader{conn: l.conn, limit: greetingMax}
+	limit := l.trip + peerSilence
+	for again := false; ; {
+		if err := l.conn.SetReadDeadline(time.Now().Add(limit)); err != nil {
 			return err
 		}
 		kind, _, err := r.next()
-		if err == nil && kind != framePong {
-			err = errFrame
-		}
-		if err != nil {
+		switch {
+		case err == nil && kind != framePong:
+			return errFrame
+		case err == nil:
+			again, limit = false, l.trip+peerSilence
+		case errors.Is(err, os.ErrDeadlineExceeded) && !again:
+			again, limit = true, stallGrace
+		default:
 			return err
 		}
 	}

@@ -15,9 +15,13 @@ func newInbox[T any](max int) *inbox[T] {
 }
 
 // put adds as many of items as there is room for, and returns how many.
-func (q *inbox[T]) put(items ...T) int {
+func (q *inbox[T]) put(items ...T) int { return q.putBelow(q.max, items) }
+
+// putBelow adds as many of items as keep the queue at most limit long, and
+// returns how many.
+func (q *inbox[T]) putBelow(limit int, items []T) int {
 	q.mu.Lock()
-	n := min(len(items), q.max-len(q.items))
+	n := max(0, min(len(items), limit-len(q.items)))
 	q.items = append(q.items, items[:n]...)
 	q.mu.Unlock()
 	q.signal()

@@ -14,8 +14,11 @@ import (
 // Bounds of a serving node.
 const (
 	// inboxMax is how many inputs may wait for the owner; messages of peers
-	// beyond it are dropped, requests of clients refused.
+	// beyond it are dropped.
 	inboxMax = 1 << 14
+	// requestsMax is how many may wait when requests of clients are refused, so
+	// that clients leave room for messages.
+	requestsMax = inboxMax / 2
 	// gatherMax is how many inputs are carried out with one sync.
 	gatherMax = 1024
 	// ticksMax is how many missed ticks are made good: after a pause of the
@@ -217,31 +220,42 @@ func (s *server[M, R]) own() error {
 		case <-ticker.C:
 		}
 		batch = s.inbox.take(batch)
-		if err := s.feed(batch); err != nil {
+		if err := s.feed(batch, &clock); err != nil {
 			return err
 		}
 		clear(batch)
-		if err := s.ticks(clock.due(time.Now())); err != nil {
-			return err
-		}
 	}
 }
 
-// feed gives inputs to the node, and has it carry them out together.
-func (s *server[M, R]) feed(batch []input[M]) error {
-	for len(batch) > 0 {
+// feed gives inputs to the node, then the ticks that are due, and has it carry
+// them out together. Ticks come after inputs, so that what arrived during a
+// stall speaks before the time that passed; and before the flush, so that a
+// heartbeat leaves before the sync and need not wait for it.
+func (s *server[M, R]) feed(batch []input[M], clock *pacer) error {
+	for {
 		n := min(len(batch), gatherMax)
 		for i := range batch[:n] {
 			if err := s.take(&batch[i]); err != nil {
 				return err
 			}
 		}
+		batch = batch[n:]
+		ticks := clock.due(time.Now())
+		for range ticks {
+			if err := s.node.Tick(); err != nil {
+				return err
+			}
+		}
 		if err := s.node.Flush(); err != nil {
 			return err
 		}
-		batch = batch[n:]
+		if ticks > 0 {
+			s.publish()
+		}
+		if len(batch) == 0 {
+			return nil
+		}
 	}
-	return nil
 }
 
 func (s *server[M, R]) take(in *input[M]) error {
@@ -264,21 +278,8 @@ func (s *server[M, R]) take(in *input[M]) error {
 	return nil
 }
 
-func (s *server[M, R]) ticks(n int) error {
-	if n == 0 {
-		return nil
-	}
-	for range n {
-		if err := s.node.Tick(); err != nil {
-			return err
-		}
-	}
-	err := s.node.Flush()
-	s.publish()
-	return err
-}
-
-// A pacer turns time that passed into ticks, at most ticksMax at once.
+// A pacer turns time that passed into ticks, at most ticksMax at once; what is
+// more, after a stall of the owner or a pause of the process, never happened.
 type pacer struct {
 	tick time.Duration
 	last time.Time
