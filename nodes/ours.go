@@ -100,7 +100,7 @@ func (s ours) Dial(_ context.Context, m Member, dial DialFunc, o Options) (Clien
 	return &oursClient{kv: kv, node: m.ID.String()}, nil
 }
 
-// Observe reads the node's status page, within a second.
+// Observe reads the node's status page, within a second. Another node's page is an error.
 func (s ours) Observe(ctx context.Context, m Member, dial DialFunc) (Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, observeTimeout)
 	defer cancel()
@@ -114,6 +114,9 @@ func (s ours) Observe(ctx context.Context, m Member, dial DialFunc) (Status, err
 		return Status{}, fmt.Errorf("nodes: %s: status: %w", m.ID, err)
 	}
 	status, err := readStatus(conn, m.Addr(StatusPort))
+	if err == nil && status.ID != m.ID {
+		err = fmt.Errorf("the answer is of %s", status.ID)
+	}
 	if err != nil {
 		return Status{}, fmt.Errorf("nodes: %s: status: %w", m.ID, err)
 	}

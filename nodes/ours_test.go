@@ -169,6 +169,10 @@ func TestEveryErrorAndItsGrade(t *testing.T) {
 		{"superseded", doubtful(kv.Superseded), 1, history.Info, "superseded"},
 		{"overdue", doubtful(kv.Overdue), 1, history.Info, "overdue"},
 		{"a code of tomorrow", doubtful(77), 1, history.Info, "code(77)"},
+		{"refused with a code of tomorrow", refused(77), 1, history.Info, "code(77)"},
+		{"refused though superseded", refused(kv.Superseded), 1, history.Info, "garbled"},
+		{"refused with a code of the client's own", refused(kv.Unreachable), 1, history.Info, "unreachable"},
+		{"answered, but not done", answer(kv.Response{Result: kv.Result{Status: kv.WrongType}}), 1, history.Info, "garbled"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -372,6 +376,7 @@ func TestFunctions(t *testing.T) {
 	steps := []struct{ f, key, mode, in, out string }{
 		{history.Read, "r", "index", "null", "null"},
 		{history.Read, "r", "log", "", "null"},
+		{history.Read, "r", "", "", "null"},
 		{history.CAS, "r", "", "[1,2]", `{"swapped":false,"saw":null}`},
 		{history.CAS, "r", "", "[ null , 2 ]", `{"swapped":true,"saw":null}`},
 		{history.CAS, "r", "", "[2,3]", `{"swapped":true,"saw":2}`},
@@ -388,10 +393,12 @@ func TestFunctions(t *testing.T) {
 		{history.Write, "s", "", `"a,\"b"`, `"a,\"b"`},
 		{history.CAS, "s", "", `["a,\"b", {"x": [1, 2]}]`, `{"swapped":true,"saw":"a,\"b"}`},
 		{history.Read, "s", "index", "", `{"x":[1,2]}`},
+		{history.CAS, "s", "", ` [ {"x":[1, 2]} , [ 7 ] ] `, `{"swapped":true,"saw":{"x":[1,2]}}`},
+		{history.Read, "s", "log", "", `[7]`},
 	}
 	sequence := uint64(0)
 	for i, s := range steps {
-		if s.mode != ModeIndex { // sessions count what goes through the log
+		if s.f != history.Read || s.mode == ModeLog { // sessions count what goes through the log
 			sequence++
 		}
 		invoke := history.Event{F: s.f, Key: s.key, Mode: s.mode, Value: json.RawMessage(s.in), Session: 1, Sequence: sequence, Attempts: 1, Node: "n1"}
@@ -415,19 +422,25 @@ func TestForeignTexts(t *testing.T) {
 	}
 }
 
+// page answers one request with the status of a node.
+func page(id ID) script {
+	return func(n *fakeConn) {
+		q := make([]byte, 4096)
+		k, _ := n.Read(q)
+		if !strings.HasPrefix(string(q[:k]), "GET /status HTTP/1.1\r\n") {
+			n.t.Errorf("asks %q", q[:k])
+		}
+		var s Status
+		s.ID, s.Role, s.Leader, s.Term, s.Hash, s.Incarnation = id, "follower", 3, 7, "00ff", 4
+		body, _ := json.Marshal(s)
+		fmt.Fprintf(n, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+	}
+}
+
 func TestObserve(t *testing.T) {
 	m, dial := fakeNode(t,
-		func(n *fakeConn) {
-			q := make([]byte, 4096)
-			k, _ := n.Read(q)
-			if !strings.HasPrefix(string(q[:k]), "GET /status HTTP/1.1\r\n") {
-				n.t.Errorf("asks %q", q[:k])
-			}
-			var s Status
-			s.ID, s.Role, s.Leader, s.Term, s.Hash, s.Incarnation = 2, "follower", 3, 7, "00ff", 4
-			body, _ := json.Marshal(s)
-			fmt.Fprintf(n, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
-		},
+		page(1),
+		page(2),
 		func(n *fakeConn) { n.Read(make([]byte, 4096)); io.WriteString(n, "HTTP/1.1 503 no\r\n\r\n") },
 		func(n *fakeConn) { n.Read(make([]byte, 4096)); io.WriteString(n, "HTTP/1.1 200 OK\r\n\r\n{") },
 		func(n *fakeConn) {
@@ -438,10 +451,10 @@ func TestObserve(t *testing.T) {
 		silent)
 	s := Ours("paxos", "chaos")
 	got, err := s.Observe(t.Context(), m, dial)
-	if err != nil || got.Leader != 3 || got.Term != 7 || got.Hash != "00ff" || got.Incarnation != 4 {
+	if err != nil || got.ID != 1 || got.Leader != 3 || got.Term != 7 || got.Hash != "00ff" || got.Incarnation != 4 {
 		t.Errorf("%+v, %v", got, err)
 	}
-	for _, about := range []string{"an error page", "cut short", "without end", "no answer"} {
+	for _, about := range []string{"of another node", "an error page", "cut short", "without end", "no answer"} {
 		if got, err := s.Observe(t.Context(), m, dial); err == nil {
 			t.Errorf("%s: %+v", about, got)
 		}

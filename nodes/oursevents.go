@@ -41,8 +41,9 @@ func (c *oursClient) Do(ctx context.Context, invoke history.Event) history.Event
 func (c *oursClient) Close() error { return c.kv.Close() }
 
 // CommandOf is the command of an invocation, and the way that it takes. Written
-// values are stored as the JSON that they are, so that numbers can be added to.
-// The command aliases the event's value. An error means that nothing can be sent.
+// values are stored as the JSON that they are, so that numbers can be added to,
+// but without its white space, so that equal values are equal texts.
+// The command may alias the event's value. An error means that nothing can be sent.
 func CommandOf(invoke history.Event) (kv.Mode, kv.Command, error) {
 	c := kv.Command{Session: invoke.Session, Sequence: invoke.Sequence, Key: invoke.Key}
 	v := bytes.TrimSpace(invoke.Value)
@@ -53,8 +54,8 @@ func CommandOf(invoke history.Event) (kv.Mode, kv.Command, error) {
 		mode, err := modeOf(invoke.Mode)
 		return mode, c, err
 	case history.Write:
-		c.Op, c.Value = kv.Put, v
-		err = storable(v)
+		c.Op = kv.Put
+		c.Value, err = stored(v)
 	case history.CAS:
 		c.Op = kv.CAS
 		c.Old, c.Value, c.OldAbsent, err = casValues(v)
@@ -64,8 +65,8 @@ func CommandOf(invoke history.Event) (kv.Mode, kv.Command, error) {
 		c.Op = kv.Add
 		c.Delta, err = strconv.ParseInt(string(v), 10, 64)
 	case history.Append:
-		c.Op, c.Value = kv.Append, v
-		err = storable(v)
+		c.Op = kv.Append
+		c.Value, err = stored(v)
 	default:
 		err = fmt.Errorf("nodes: our nodes have no function %q", invoke.F)
 	}
@@ -74,10 +75,10 @@ func CommandOf(invoke history.Event) (kv.Mode, kv.Command, error) {
 
 func modeOf(mode string) (kv.Mode, error) {
 	switch mode {
-	case ModeLog, "":
-		return kv.ModeLog, nil
-	case ModeIndex:
+	case ModeIndex, "": // the default, which is the first of Modes
 		return kv.ModeIndex, nil
+	case ModeLog:
+		return kv.ModeLog, nil
 	}
 	return 0, fmt.Errorf("nodes: our nodes have no read mode %q; they have %s and %s", mode, ModeIndex, ModeLog)
 }
@@ -92,13 +93,14 @@ func casValues(v []byte) (from, to []byte, absent bool, err error) {
 		}
 		from, to = pair[0], pair[1]
 	}
-	if err := storable(to); err != nil {
+	if to, err = stored(to); err != nil {
 		return nil, nil, false, err
 	}
 	if string(from) == "null" {
 		return nil, to, true, nil
 	}
-	return from, to, false, storable(from)
+	from, err = stored(from)
+	return from, to, false, err
 }
 
 // simplePair reads [from,to] where both are integers or null, which they nearly always are.
@@ -111,12 +113,17 @@ func simplePair(v []byte) (a, b []byte, ok bool) {
 	return a, b, ok && (integer(a) || string(a) == "null") && (integer(b) || string(b) == "null")
 }
 
-// storable refuses null, which means absent, and what is no JSON.
-func storable(v []byte) error {
-	if integer(v) || (len(v) > 0 && string(v) != "null" && json.Valid(v)) {
-		return nil
+// stored is a value as the store holds it. It refuses null, which means absent,
+// and what is no JSON.
+func stored(v []byte) ([]byte, error) {
+	if integer(v) {
+		return v, nil
 	}
-	return fmt.Errorf("nodes: %.64q can't be stored; a value is JSON and not null", v)
+	var compact bytes.Buffer
+	if string(v) == "null" || json.Compact(&compact, v) != nil {
+		return nil, fmt.Errorf("nodes: %.64q can't be stored; a value is JSON and not null", v)
+	}
+	return compact.Bytes(), nil
 }
 
 // integer tells whether b is an integer as JSON writes it.

@@ -50,7 +50,6 @@ func (c *Client) Open() {
 	c.Lost("a new connection was opened")
 	c.state, c.sentTotal, c.outSent = greets, 0, 0
 	c.out = AppendHello(c.out[:0], c.cluster)
-	c.in = c.in[:0]
 }
 
 // IsOpen tells whether there is a connection, as far as the client knows.

@@ -100,6 +100,58 @@ func TestLostExactlyBetweenRequests(t *testing.T) {
 	want(t, c, none, Refused, Unreachable)
 }
 
+// Half an answer of a lost connection must not be completed by the next one.
+func TestNothingOutlivesItsConnection(t *testing.T) {
+	c := greeted(t)
+	lost := c.Start(ModeLog, put)
+	c.Sent(len(c.Out()))
+	answer := AppendResponse(nil, Response{ID: lost})
+	if err := c.Receive(answer[:7]); err != nil {
+		t.Fatal(err)
+	}
+	c.Lost("reset")
+	want(t, c, lost, Doubtful, Lost)
+	c.Open()
+	c.Sent(len(c.Out()))
+	if err := c.Receive(AppendWelcome(nil, "")); err != nil || !c.Greeted() {
+		t.Fatal("greeting was not accepted", err)
+	}
+	id := c.Start(ModeLog, put)
+	if id == lost {
+		t.Fatalf("request %d stands for two", id)
+	}
+	c.Sent(len(c.Out()))
+	if err := c.Receive(answer); err != nil { // of the lost one, as a node might that answers late
+		t.Fatal(err)
+	}
+	if r, ok := c.Next(); ok {
+		t.Errorf("an old answer ended %+v", r)
+	}
+	c.Receive(AppendResponse(nil, Response{ID: id, Result: Result{Index: 2}}))
+	want(t, c, id, Answered, Fine)
+}
+
+// What Sent counts belongs to one connection: on the next, too, only that is
+// certain which did not leave there.
+func TestLostGradesAnew(t *testing.T) {
+	c := greeted(t)
+	first := c.Start(ModeLog, put)
+	c.Sent(len(c.Out()))
+	c.Lost("reset")
+	want(t, c, first, Doubtful, Lost)
+	c.Open()
+	early, late := c.Start(ModeLog, put), c.Start(ModeLog, put) // both wait for the greeting
+	c.Sent(len(c.Out()))
+	c.Receive(AppendWelcome(nil, ""))
+	c.Sent(len(c.Out()) / 2)
+	c.Lost("reset")
+	want(t, c, early, Doubtful, Lost)
+	want(t, c, late, Refused, Unreachable)
+	if r := c.Abandon(first); r.Grade != Doubtful {
+		t.Errorf("a request that has ended is abandoned as %+v; nobody knows any more what left of it", r)
+	}
+}
+
 func TestRefusedGreeting(t *testing.T) {
 	c := NewClient("demo")
 	c.Open()
@@ -109,6 +161,9 @@ func TestRefusedGreeting(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 	want(t, c, id, Refused, WrongCluster)
+	if c.IsOpen() || len(c.Out()) > 0 {
+		t.Error("still open, or with something to send")
+	}
 }
 
 func TestGarbage(t *testing.T) {

@@ -46,6 +46,22 @@ var codeNames = map[Code]string{
 	NotSent: "not sent in time",
 }
 
+// grades tells the one grade that each code of the wire comes with.
+var grades = map[Code]Grade{
+	Fine: Answered, NoLeader: Refused, Busy: Refused, BadRequest: Refused, Type: Refused, Full: Refused,
+	NoSession: Refused, Stale: Doubtful, Superseded: Doubtful, Overdue: Doubtful, Stopping: Refused,
+}
+
+// believed is the grade of a response from outside: a code that this program
+// doesn't know proves nothing, and one that contradicts its grade is a mistake.
+func (r Response) believed() (Grade, bool) {
+	grade, known := grades[r.Code]
+	if !known {
+		return Doubtful, r.Grade != Answered
+	}
+	return grade, r.Grade == grade
+}
+
 // String is the code in words.
 func (c Code) String() string {
 	if name, ok := codeNames[c]; ok {

@@ -209,7 +209,8 @@ func AppendResponse(b []byte, r Response) []byte {
 	return closeFrame(AppendResult(b, r.Result), start)
 }
 
-// ParseResponse reads the body of a response's frame. The result's value aliases body.
+// ParseResponse reads the body of a response's frame. The result's value aliases
+// body. What comes with a code of a later version is Doubtful.
 func ParseResponse(body []byte) (Response, error) {
 	in := reader{rest: body}
 	r := Response{ID: in.uvarint(), Grade: Grade(in.uint8()), Code: Code(in.uint8())}
@@ -220,8 +221,10 @@ func ParseResponse(body []byte) (Response, error) {
 	if !in.done() || r.Grade > Doubtful || leader != uint64(r.Leader) {
 		return Response{}, ErrResponse
 	}
-	if (r.Grade == Answered) != (r.Code == Fine) || (r.Grade == Answered && r.Result.Status != Done) {
+	grade, ok := r.believed()
+	if !ok || (grade == Answered && r.Result.Status != Done) {
 		return Response{}, ErrResponse
 	}
+	r.Grade = grade
 	return r, nil
 }

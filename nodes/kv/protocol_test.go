@@ -132,6 +132,34 @@ func TestRespond(t *testing.T) {
 	}
 }
 
+// A response is believed only as far as its code and grade agree; a code of a
+// later version proves nothing.
+func TestGradesOfTheWire(t *testing.T) {
+	for code := range 256 {
+		for grade := Answered; grade <= Doubtful; grade++ {
+			want, known := grades[Code(code)]
+			if !known {
+				want = Doubtful
+			}
+			body, _, _, _ := NextFrame(AppendResponse(nil, Response{ID: 1, Grade: grade, Code: Code(code)}), FrameMax)
+			r, err := ParseResponse(body)
+			if ok := err == nil; ok != (grade == want || !known && grade != Answered) || ok && r.Grade != want {
+				t.Errorf("%s with grade %d: %+v, %v", Code(code), grade, r, err)
+			}
+		}
+	}
+	doubtful := map[Code]bool{Stale: true, Superseded: true, Overdue: true}
+	for code, grade := range grades {
+		if want := map[bool]Grade{true: Doubtful, false: Refused}[doubtful[code]]; code != Fine && grade != want {
+			t.Errorf("%s is graded %d, want %d", code, grade, want)
+		}
+	}
+	body, _, _, _ := NextFrame(AppendResponse(nil, Response{ID: 1, Result: Result{Status: WrongType}}), FrameMax)
+	if r, err := ParseResponse(body); err == nil {
+		t.Errorf("answered, but not done: %+v", r)
+	}
+}
+
 // No answer of a bounded machine outgrows a frame.
 func TestLargestResponseFits(t *testing.T) {
 	m := NewMachine()

@@ -12,7 +12,7 @@ import (
 const snapshotFormat = 1
 
 // snapshotCountMax bounds the keys that a snapshot may name.
-const snapshotCountMax = 1 << 31
+const snapshotCountMax = 1 << 30
 
 var errSnapshot = errors.New("kv: not a snapshot: cut short, damaged or of another version")
 
