@@ -104,9 +104,12 @@ func load(path string) (r recorded, err error) {
 			return r, err
 		}
 		r.plan = &p
-		if s, err := results.ReadSummary(r.folder); err == nil {
+		switch s, err := results.ReadSummary(r.folder); {
+		case err == nil:
 			r.before = s
 			r.record.Interrupted, r.record.Trouble = s.Interrupted, s.Harness
+		case errors.Is(err, os.ErrNotExist):
+			r.record.Interrupted = "the run did not finish: its folder holds no verdict"
 		}
 	}
 	f, err := os.Open(name)
@@ -115,5 +118,8 @@ func load(path string) (r recorded, err error) {
 	}
 	defer f.Close()
 	r.record.History, err = history.ReadAll(f, name)
+	if r.record.History.Torn && r.record.Interrupted == "" {
+		r.record.Interrupted = "the history ends within a line, which is left out"
+	}
 	return r, err
 }
