@@ -109,6 +109,10 @@ func TestWholeRun(t *testing.T) {
 	if err != nil || again.Exit != s.Exit || !reflect.DeepEqual(again.Figures, s.Figures) || again.Verdict.Reason != s.Verdict.Reason {
 		t.Errorf("judged again: %+v, %v; before: %+v", again, err, s)
 	}
+	early, err := Judge(t.Context(), folder, &l.Plan, Record{History: h, Interrupted: "interrupted after 1s"}, time.Minute)
+	if err != nil || early.Exit != results.ExitUnknown || !strings.HasPrefix(early.Verdict.Reason, "interrupted after 1s; until then: ") {
+		t.Errorf("an interrupted run is %+v, %v", early.Verdict, err)
+	}
 }
 
 // Ctrl-C in the storm: what is live is healed, keys are read at the end, what

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -99,9 +100,12 @@ func TestPlanRoundTrip(t *testing.T) {
 // Seeds decide the schedule and, in half of the runs, frequent snapshots; what
 // a person set stays.
 func TestSeedsDecide(t *testing.T) {
-	often, schedules := 0, map[string]bool{}
+	often, schedules, first := 0, map[string]bool{}, ""
 	for seed := range uint64(200) {
 		p := drawn(t, DefaultSpec(), seed)
+		if seed < 16 {
+			first += strconv.Itoa(p.Spec.Knobs.SnapshotEntries / snapshotsOften)
+		}
 		if p.Spec.Knobs.SnapshotEntries == snapshotsOften {
 			often++
 		}
@@ -113,6 +117,9 @@ func TestSeedsDecide(t *testing.T) {
 	}
 	if often < 60 || often > 140 || len(schedules) != 200 {
 		t.Errorf("%d of 200 runs have frequent snapshots, and there are %d schedules", often, len(schedules))
+	}
+	if first != "0001101111111110" {
+		t.Errorf("the first seeds draw frequent snapshots as %s", first)
 	}
 	s := DefaultSpec()
 	s.Knobs.SnapshotEntries = 77
