@@ -224,6 +224,7 @@ func incidents(h history.History) Verdict {
 const (
 	starved  = "starved" // the harness's own beat had gaps: the machine was too busy
 	lapsed   = "lapse"   // a fault did not hold: its window does not count, as verify tells
+	ended    = "exit: "  // a node's process ended by itself
 	panicked = "panic: " // a node's log ends in a panic, whose text follows
 )
 
@@ -255,6 +256,9 @@ func recovery(h history.History, windows []history.Window, bound time.Duration) 
 	case !a.ok && a.end-since < bound:
 		v.Outcome = Unknown
 		v.Reason = fmt.Sprintf("clients tried for only %s after the last heal, too short to tell whether the cluster recovers", seconds(a.end-since))
+	case endedUnasked(h) != "":
+		v.Outcome = Unknown
+		v.Reason = fmt.Sprintf("no operation succeeded within %s of the last heal, but %s had ended unasked, and nobody starts it again", seconds(bound), endedUnasked(h))
 	case starvedAfter(h, from):
 		v.Outcome, v.Reason = Unknown, fmt.Sprintf("no operation succeeded within %s of the last heal, but the machine was starved", seconds(bound))
 	default:
@@ -294,6 +298,20 @@ func attemptsAfter(h history.History, from int) (a attempts) {
 		}
 	}
 	return a
+}
+
+// endedUnasked names a node that ended by itself without a panic, "" if none
+// did: a full disk ends nodes, and a cluster without them need not recover.
+func endedUnasked(h history.History) string {
+	for _, e := range h.Events {
+		if e.Process != history.Nemesis || e.F != history.Incident {
+			continue
+		}
+		if n, err := history.DecodeNote(e); err == nil && strings.HasPrefix(n.Detail, ended) {
+			return n.Node
+		}
+	}
+	return ""
 }
 
 // starvedAfter tells whether the harness missed its own beat after the event.

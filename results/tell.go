@@ -37,7 +37,7 @@ func tell(b *strings.Builder, v linearizability.Verdict, left *int) {
 			}
 			if p.Reason != v.Reason && *left > 0 {
 				*left--
-				fmt.Fprintf(b, "  %s %s: %s\n", p.Checker, p.Outcome, p.Reason)
+				fmt.Fprintf(b, "  %s %s: %s\n", p.Checker, p.Outcome, indented(p.Reason))
 			}
 			tell(b, p, left)
 		}
@@ -47,7 +47,10 @@ func tell(b *strings.Builder, v linearizability.Verdict, left *int) {
 	}
 	for _, line := range v.Story {
 		if *left--; *left > 0 {
-			fmt.Fprintf(b, "    %s\n", line)
+			fmt.Fprintf(b, "    %s\n", indented(line))
 		}
 	}
 }
+
+// indented keeps the further lines of what a node said below the first.
+func indented(s string) string { return strings.ReplaceAll(s, "\n", "\n      ") }
