@@ -1,0 +1,185 @@
+package nodes
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"chaos/history"
+	"chaos/nodes/kv"
+)
+
+// A shyConn greets, and then takes at most take bytes of what is written,
+// before Write fails with err.
+type shyConn struct {
+	memoryConn
+	take  int
+	err   error
+	taken []byte
+}
+
+func (c *shyConn) Write(b []byte) (int, error) {
+	if !c.greeted {
+		return c.memoryConn.Write(b)
+	}
+	n := min(len(b), c.take)
+	c.take -= n
+	c.taken = append(c.taken, b[:n]...)
+	if n < len(b) {
+		return n, c.err
+	}
+	return n, nil
+}
+
+func (c *shyConn) Read(b []byte) (int, error) {
+	if n := copy(b, c.out); n > 0 {
+		c.out = c.out[n:]
+		return n, nil
+	}
+	time.Sleep(time.Millisecond)
+	return 0, os.ErrDeadlineExceeded
+}
+
+// A write fails with certainty only if not one byte of it left, whether the
+// connection broke or took nothing more in time; then nothing of it leaves later.
+func TestPartOfARequestIsInDoubt(t *testing.T) {
+	whole := len(kv.AppendRequest(nil, kv.Request{ID: 1, Command: command(t, write)}))
+	for name, err := range map[string]error{"broken": errors.New("broken pipe"), "stuck": os.ErrDeadlineExceeded} {
+		for _, take := range []int{0, 1, whole - 1, whole} {
+			conn := &shyConn{take: take, err: err}
+			dials := 0
+			dial := func(context.Context, Member, Port) (net.Conn, error) {
+				if dials++; dials > 1 {
+					return &memoryConn{}, nil
+				}
+				return conn, nil
+			}
+			c := dialOurs(t, Member{ID: 1}, dial)
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+			got := c.Do(ctx, write)
+			cancel()
+			if want := map[bool]history.Type{true: history.Fail, false: history.Info}[take == 0]; got.Type != want {
+				t.Errorf("%s after %d of %d bytes: %s %q, want %s", name, take, whole, got.Type, got.Error, want)
+			}
+			conn.take, conn.err = 1<<20, nil
+			ctx, cancel = context.WithTimeout(t.Context(), 20*time.Millisecond)
+			next := c.Do(ctx, read)
+			cancel()
+			if take < whole && (next.Type != history.Ok || len(conn.taken) != take || dials != 2) {
+				t.Errorf("%s after %d of %d bytes: %d bytes left in the end, %d dials, the next read is %s", name, take, whole, len(conn.taken), dials, next.Type)
+			}
+		}
+	}
+}
+
+func command(t *testing.T, e history.Event) kv.Command {
+	t.Helper()
+	_, c, err := CommandOf(e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// ask makes one request that has 20 ms.
+func ask(t *testing.T, c *KVClient) kv.Response {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	return c.Do(ctx, kv.ModeIndex, kv.Command{Op: kv.Get, Key: "k"})
+}
+
+// client is a KVClient of a fake node, and how often it dialled.
+func client(t *testing.T, cluster string, scripts ...script) (c *KVClient, dials *int) {
+	m, dial := fakeNode(t, scripts...)
+	dials = new(int)
+	c = NewKVClient(cluster, func(ctx context.Context) (net.Conn, error) {
+		*dials++
+		return dial(ctx, m, ClientPort)
+	})
+	t.Cleanup(func() { c.Close() })
+	return c, dials
+}
+
+// A connection that was silent for too long is given up by the next request, and
+// one whose silence nobody heard, since nobody asked, is not.
+func TestSilence(t *testing.T) {
+	mute := func(n *fakeConn) { n.greet(); silent(n) }
+	c, dials := client(t, "demo", mute, answer(kv.Response{}))
+	ask(t, c)
+	if r := ask(t, c); r.Code != kv.TimedOut || *dials != 1 {
+		t.Errorf("second: %s after %d dials", r.Code, *dials)
+	}
+	c.heard = c.heard.Add(-2 * kvSilenceMax)
+	if r := ask(t, c); r.Grade != kv.Answered || *dials != 2 {
+		t.Errorf("after a silence: %s after %d dials", r.Code, *dials)
+	}
+	c, dials = client(t, "demo", func(n *fakeConn) {
+		n.greet()
+		q, _ := n.request()
+		n.respond(kv.Response{ID: q.ID})
+		silent(n)
+	})
+	ask(t, c)
+	c.heard = c.heard.Add(-2 * kvSilenceMax) // long idle
+	for range 2 {
+		if r := ask(t, c); r.Code != kv.TimedOut || *dials != 1 {
+			t.Errorf("after an idle time: %s after %d dials", r.Code, *dials)
+		}
+	}
+}
+
+// A node that does not greet is asked on a new connection after a while.
+func TestNoGreeting(t *testing.T) {
+	c, dials := client(t, "demo", silent, answer(kv.Response{}))
+	for range 2 {
+		if r := ask(t, c); r.Grade != kv.Refused || r.Code != kv.NotSent || *dials != 1 {
+			t.Errorf("grade %d, %s after %d dials", r.Grade, r.Code, *dials)
+		}
+	}
+	c.opened = c.opened.Add(-2 * kvDialTimeout)
+	if r := ask(t, c); r.Grade != kv.Answered || *dials != 2 {
+		t.Errorf("then: %s after %d dials", r.Code, *dials)
+	}
+}
+
+// The client greets by the name that the cluster was launched with.
+func TestClusterName(t *testing.T) {
+	heard := make(chan string, 1)
+	m, dial := fakeNode(t, func(n *fakeConn) {
+		cluster, _ := kv.ParseHello(n.frame())
+		heard <- cluster
+	})
+	c, err := Ours("paxos", "").Dial(t.Context(), m, dial, Options{Cluster: "mine"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Do(t.Context(), write)
+	if got := <-heard; got != "mine" {
+		t.Errorf("greets cluster %q, want mine", got)
+	}
+}
+
+// A completion's value is its own: later answers leave it as it was.
+func TestValuesStay(t *testing.T) {
+	m, dial := fakeNode(t, world())
+	c := dialOurs(t, m, dial)
+	defer c.Close()
+	var all []history.Event
+	for i, f := range []string{history.Write, history.Add, history.Read, history.CAS, history.Add, history.Read} {
+		in := map[string]string{history.Write: "1000", history.Add: "1", history.CAS: "[1001,2001]", history.Read: "null"}[f]
+		all = append(all, c.Do(t.Context(), history.Event{F: f, Key: "k", Mode: ModeLog, Value: json.RawMessage(in), Session: 1, Sequence: uint64(i + 1)}))
+	}
+	var got []string
+	for _, e := range all {
+		got = append(got, string(e.Value))
+	}
+	if s := strings.Join(got, " "); s != `1000 1001 1001 {"swapped":true,"saw":1001} 2002 2002` {
+		t.Errorf("values are %s", s)
+	}
+}
