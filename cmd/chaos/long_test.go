@@ -61,30 +61,46 @@ func TestLongRuns(t *testing.T) {
 			if !can(c.network) {
 				t.Skipf("this machine has no %s for us", c.network)
 			}
-			dir := t.TempDir()
-			cmd, out, err := chaosCommand(t, dir, "run", "--system", c.system, "--network", c.network, "--duration", "15s",
-				"--seed", strconv.Itoa(101+i), "--out", "runs", "--json")
-			if c.plain {
-				asPlainUser(t, cmd, dir)
+			seed := 101 + i
+			s := longRun(t, c.system, c.network, seed, c.plain)
+			if s.Exit == results.ExitUnknown { // a busy machine can leave doubts, but not twice
+				s = longRun(t, c.system, c.network, seed+100, c.plain)
 			}
-			ended := exitStatus(cmd.Run())
-			var s results.Summary
-			if e := json.Unmarshal([]byte(out.String()), &s); e != nil {
-				t.Fatalf("exit %s, %v\n%s", ended, e, err.String())
-			}
-			var b strings.Builder
-			results.Table(&b, s)
-			results.Tell(&b, s)
-			t.Log(b.String())
-			if ended != "0" {
-				t.Errorf("exit status %s; the run is kept in %s", ended, keep(t, dir))
+			if s.Exit != results.ExitValid {
+				t.Errorf("exit status %d", s.Exit)
 			}
 			provenKinds(t, s)
-			if left := awaitGone(dir); len(left) > 0 {
-				t.Errorf("left: %v", left)
-			}
 		})
 	}
+}
+
+// longRun carries out one run, and tells what came of it.
+func longRun(t *testing.T, system, network string, seed int, plain bool) (s results.Summary) {
+	t.Helper()
+	dir := t.TempDir()
+	cmd, out, said := chaosCommand(t, dir, "run", "--system", system, "--network", network, "--duration", "15s",
+		"--seed", strconv.Itoa(seed), "--out", "runs", "--json")
+	if plain {
+		asPlainUser(t, cmd, dir)
+	}
+	ended := exitStatus(cmd.Run())
+	if err := json.Unmarshal([]byte(out.String()), &s); err != nil || ended != strconv.Itoa(s.Exit) {
+		t.Fatalf("exit %s, %v\n%s", ended, err, said)
+	}
+	var b strings.Builder
+	for _, err := range []error{results.Table(&b, s), results.Tell(&b, s)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Log(b.String())
+	if left := awaitGone(dir); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+	if ended != "0" {
+		t.Logf("the run is kept in %s", keep(t, dir))
+	}
+	return s
 }
 
 // provenKinds wants every kind of fault that is run by default to be proven.
