@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,9 +20,14 @@ import (
 // How `chaos kv` ends, beside 0 and wrong usage.
 const (
 	kvNotSwapped = 1 // the compare-and-set found another value
-	kvRefused    = 2 // it certainly did not happen
+	kvRefused    = 2 // it certainly did not happen, or it was a get without an answer
 	kvDoubtful   = 3 // perhaps it happened
 )
+
+// kvStatuses stands in the help of each kv command.
+const kvStatuses = `Exit status: 0 it happened; 1 a cas found another value, which is printed;
+2 it certainly did not happen, or a get was not answered; 3 perhaps it happened,
+or will; 64 wrong usage.`
 
 // kvTarget is what every kv command is told about where to go.
 type kvTarget struct {
@@ -37,18 +43,32 @@ func newKVCommand() *cobra.Command {
 		Long: `kv sends one operation to one node of our own systems and prints the answer.
 It never tries again by itself.
 
-Exit status: 0 it happened; 1 a cas found another value, which is printed;
-2 it certainly did not happen; 3 perhaps it happened; 64 wrong usage.`,
+` + kvStatuses,
 		Example: `  chaos kv put colour blue --node 127.0.0.1:7001 --cluster demo
   chaos kv get colour --node 127.0.0.1:7001 --cluster demo
   chaos kv cas colour blue green --node 127.0.0.1:7002 --cluster demo`,
 	}
+	c.Args, c.RunE = cobra.ArbitraryArgs, unknownKV
 	f := c.PersistentFlags()
 	f.StringVar(&t.node, "node", "", "the node's client address, HOST:PORT")
 	f.StringVar(&t.cluster, "cluster", "", "the cluster's name; a node refuses clients of another")
 	f.DurationVar(&t.timeout, "timeout", 5*time.Second, "how long to wait for the answer")
 	c.AddCommand(newKVGet(t), newKVPut(t), newKVCas(t), newKVDelete(t), newKVAdd(t), newKVAppend(t))
 	return c
+}
+
+// unknownKV names the nearest right operation; without a word it helps.
+func unknownKV(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return c.Help()
+	}
+	var names []string
+	for _, o := range c.Commands() {
+		if o.IsAvailableCommand() {
+			names = append(names, o.Name())
+		}
+	}
+	return usageError{fmt.Errorf("kv has no operation %q; did you mean %q? There are %s", args[0], nearest(args[0], names), strings.Join(names, ", "))}
 }
 
 func newKVGet(t *kvTarget) *cobra.Command {
@@ -120,6 +140,7 @@ func kvCommand(t *kvTarget, use, short string, n int, example string, build func
 	return &cobra.Command{
 		Use:     use,
 		Short:   short,
+		Long:    short + ".\n\n" + kvStatuses,
 		Example: example,
 		Args: func(c *cobra.Command, args []string) error {
 			if n >= 0 && len(args) != n {
@@ -183,7 +204,10 @@ func (t *kvTarget) print(stdout, stderr io.Writer, op kv.Op, r kv.Response) erro
 	switch {
 	case r.Grade == kv.Answered:
 		return printResult(stdout, op, r.Result)
-	case r.Grade == kv.Refused, op == kv.Get:
+	case op == kv.Get:
+		fmt.Fprintf(stderr, "chaos: the get has no answer: %s\n", nodes.Explain(r))
+		return exitError(kvRefused)
+	case r.Grade == kv.Refused:
 		fmt.Fprintf(stderr, "chaos: the %s certainly did not happen: %s\n", op, nodes.Explain(r))
 		return exitError(kvRefused)
 	}

@@ -62,8 +62,13 @@ func can(network string) bool {
 
 // doctor is what chaos says of this machine, asked once.
 var doctor = sync.OnceValue(func() []byte {
+	dir, err := os.MkdirTemp("", "chaos-doctor-")
+	if err != nil {
+		return nil
+	}
+	defer os.RemoveAll(dir)
 	cmd := exec.Command("chaos", "doctor")
-	cmd.Dir = os.TempDir()
+	cmd.Dir = dir
 	out, _ := cmd.CombinedOutput() // its status is judged elsewhere
 	return out
 })
