@@ -1,6 +1,9 @@
 package kv
 
-import "slices"
+import (
+	"fmt"
+	"slices"
+)
 
 // A Client is the client's side of one connection after another to one node, as
 // a pure machine: it is told what happens and says what to send. A live client
@@ -126,6 +129,9 @@ func (c *Client) Receive(b []byte) error {
 	}
 	rest, err := c.frames(data)
 	if err != nil {
+		if c.state == greets {
+			err = fmt.Errorf("no node of ours greets like that: %w", err)
+		}
 		c.breakOff(Garbled, err.Error())
 		return err
 	}
