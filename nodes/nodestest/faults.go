@@ -11,7 +11,8 @@ import (
 )
 
 const (
-	faultNodes  = 5 // the fewest of which every shape of a partition is a shape of its own
+	faultNodes  = 5  // the fewest of which every shape of a partition is a shape of its own
+	faultFlow   = 40 // words in a row: more than TCP sends before it hears an acknowledgement
 	faultFast   = 30 * time.Second
 	faultDelay  = 120 * time.Millisecond // asked of slow links: longer than two words by clients take
 	faultJitter = 20 * time.Millisecond
@@ -69,9 +70,16 @@ func (k *faultKit) fault(t *testing.T, f nemesis.Fault, pick uint64) {
 	k.apply(t, i.ID, effects...)
 	w := hurtBy(effects)
 	k.hurt(t, w)
+	k.flow(t, effects)
+	hidden := k.hidden(t, w)
 	k.prove(t, "verify", k.cluster.Verify, i.ID)
 	k.prove(t, "revert", k.cluster.Revert, i.ID)
 	k.cured(t, effects)
+	for _, l := range hidden {
+		if !k.heard(t, l.to, l.word) {
+			t.Errorf("a word from %s, which was well, never got to %s", l.from.ID, l.to.ID)
+		}
+	}
 	for id, pid := range k.pids(t) {
 		if w.down[id] == (pid == before[id]) {
 			t.Errorf("%s: process %s before, %s after; down was %v", id, before[id], pid, w.down[id])
@@ -167,6 +175,31 @@ func (k *faultKit) hurt(t *testing.T, w hurting) {
 	if shown == 0 {
 		t.Error("nothing showed a hurt")
 	}
+}
+
+// flow says many words against the way on which only data is cut: that the
+// acknowledgements pass is all that tells it from a cut.
+func (k *faultKit) flow(t *testing.T, effects []nodes.Effect) {
+	for _, e := range effects {
+		if e.Kind == nodes.CutData {
+			for range faultFlow {
+				k.talks(t, k.member(e.To), k.member(e.From))
+			}
+			return
+		}
+	}
+}
+
+// hidden says words to nodes that are cut off from clients alone, which can only
+// be asked about them later.
+func (k *faultKit) hidden(t *testing.T, w hurting) (out []said) {
+	for _, l := range k.links() {
+		if w.cut[nodes.Link{From: nodes.Clients, To: l.to.ID}] && w.answers(l.from.ID) {
+			l.word = k.say(t, l.from, l.to)
+			out = append(out, l)
+		}
+	}
+	return out
 }
 
 // links lists every directed pair of members.
