@@ -91,19 +91,18 @@ func TestQuorumCountsAllThatLives(t *testing.T) {
 	}
 }
 
-// Calls that fail become trouble, and notes without proof; what could not be
-// healed stays live, and is tried again at the end.
+// Calls that fail become notes without proof, so that their window does not
+// count; what could not be healed stays live, and is tried again at the end.
 func TestFailedCalls(t *testing.T) {
 	broken := errors.New("the agent is gone")
 	for _, c := range []struct {
-		call    string
-		forms   []string
-		trouble string
-		live    bool
+		call  string
+		forms []string
+		live  bool
 	}{
-		{"apply", []string{"inject invoke", "inject info", "verify ok", "heal invoke", "heal ok"}, "inject kill-1: the agent is gone", false},
-		{"verify", []string{"inject invoke", "inject ok", "verify info", "heal invoke", "heal ok"}, "", false},
-		{"revert", []string{"inject invoke", "inject ok", "verify ok", "heal invoke", "heal info"}, "heal kill-1: the agent is gone", true},
+		{"apply", []string{"inject invoke", "inject info", "verify ok", "heal invoke", "heal ok"}, false},
+		{"verify", []string{"inject invoke", "inject ok", "verify info", "heal invoke", "heal ok"}, false},
+		{"revert", []string{"inject invoke", "inject ok", "verify ok", "heal invoke", "heal info"}, true},
 	} {
 		w, s, r := stormy(t)
 		w.broken[c.call+" kill-1"] = broken
@@ -116,8 +115,8 @@ func TestFailedCalls(t *testing.T) {
 		if !slices.Equal(forms, c.forms) {
 			t.Errorf("%s fails: noted %v, want %v", c.call, forms, c.forms)
 		}
-		if got := strings.Join(s.trouble, "; "); got != c.trouble {
-			t.Errorf("%s fails: trouble %q, want %q", c.call, got, c.trouble)
+		if len(s.trouble) > 0 {
+			t.Errorf("%s fails: trouble %q", c.call, s.trouble)
 		}
 		told := slices.ContainsFunc(notes, func(n history.Note) bool { return slices.Contains(n.Failures, broken.Error()) })
 		if !told || (len(s.live) > 0) != c.live {

@@ -216,7 +216,7 @@ func (d *drawer) inject(at time.Duration, name string) Step {
 	d.next++
 	s := Step{ID: strconv.Itoa(d.next), At: at, Action: Inject, Fault: name, Victims: d.rule(name), Pick: d.pick()}
 	if name == (Slow{}).Name() {
-		delay := 10*time.Millisecond + d.upTo(40*time.Millisecond)
+		delay := 10*time.Millisecond + d.upTo(20*time.Millisecond)
 		s.Args = Args{"delay": delay.String(), "jitter": d.upTo(delay / 2).String()}
 	}
 	return s
