@@ -28,7 +28,7 @@ const (
 	finalTime     = 10 * time.Second     // for one round of final reads, and
 	finalEach     = 2 * time.Millisecond // more for each of them
 	healTime      = 20 * time.Second
-	closeTime     = 10 * time.Second
+	closeTime     = 20 * time.Second
 	progressEvery = 100 * time.Millisecond
 )
 

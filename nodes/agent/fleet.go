@@ -53,6 +53,10 @@ type FleetOptions struct {
 	Dial nodes.DialFunc
 	// Stop, where set, is called last by Close: it takes the hosts away.
 	Stop func(ctx context.Context) error
+	// StopEndsAll says that nothing which ran on the hosts outlives Stop. Then
+	// an agent that could not end its node (a process deep in a slow disk)
+	// fails nothing.
+	StopEndsAll bool
 }
 
 // A Fleet is a [nodes.Cluster] made of one agent for each node. It holds what
@@ -161,7 +165,12 @@ func (f *Fleet) Close(ctx context.Context) error {
 	}
 	f.work.Wait() // without holding op, for which a watcher may be waiting
 	if f.o.Stop != nil {
-		err = errors.Join(err, f.o.Stop(ctx))
+		stopped := f.o.Stop(ctx)
+		if stopped == nil && f.o.StopEndsAll && err != nil {
+			f.log("closing the hosts ended what their agents could not: " + err.Error())
+			err = nil
+		}
+		err = errors.Join(err, stopped)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()

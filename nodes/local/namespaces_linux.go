@@ -79,7 +79,7 @@ func (p *Provider) launchNamespaces(ctx context.Context, s nodes.System, o nodes
 		hosts[i] = agent.Host{Self: m, View: members, Clients: []string{clientsAddr}, Open: open, Adapt: marked(o.Dir)}
 	}
 	f, err := agent.NewFleet(ctx, agent.FleetOptions{
-		System: s, Options: o, Hosts: hosts, ProbePort: probePort, Dial: h.dial, Stop: h.stop,
+		System: s, Options: o, Hosts: hosts, ProbePort: probePort, Dial: h.dial, Stop: h.stop, StopEndsAll: true,
 	})
 	if err != nil {
 		return nil, err // which has stopped the hub
