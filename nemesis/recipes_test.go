@@ -14,7 +14,7 @@ func build(name string, see func(steps []Step, way []string)) {
 		}
 		for seed := range uint64(100) {
 			o := everything(30 * time.Second)
-			d := newDrawer(draws(seed, 0), o)
+			d := newDrawer(draws(seed, 0), o, 0)
 			for _, way := range rc.ways {
 				s := &script{d: d}
 				rc.write(s, way)

@@ -16,6 +16,7 @@ const (
 	electionDefault = 400 * time.Millisecond
 	windowLeast     = 3  // election time-outs
 	windowMost      = 10 // election time-outs
+	electionTrips   = 2  // one-way trips of an election that count
 	gapElections    = 2  // election time-outs between two acts, in which the cluster recovers
 	actsMax         = 2_000
 )
@@ -39,13 +40,16 @@ type Options struct {
 // full; their order is drawn. Between two acts lies a gap in which the cluster
 // recovers. Every injection is healed before the storm ends.
 func Draw(r *rand.Rand, o Options) Schedule {
-	d := newDrawer(r, o)
-	background := o.Background && r.IntN(2) == 0
+	var slowest time.Duration // of all links, for the whole storm
+	if o.Background && o.Nodes > 1 && r.IntN(2) == 0 {
+		slowest = BackgroundMin + time.Duration(r.Int64N(int64((BackgroundMax-BackgroundMin)/time.Millisecond)))*time.Millisecond
+	}
+	d := newDrawer(r, o, slowest)
 	acts := d.acts()
 	r.Shuffle(len(acts), func(a, b int) { acts[a], acts[b] = acts[b], acts[a] })
 	steps := d.lay(acts)
-	if background && o.Nodes > 1 {
-		steps = append(steps, d.background()...)
+	if slowest > 0 {
+		steps = append(steps, d.background(slowest)...)
 	}
 	slices.SortStableFunc(steps, func(a, b Step) int { return cmp.Compare(a.At, b.At) })
 	return number(steps)
@@ -74,11 +78,14 @@ type act struct {
 	recipe string
 }
 
-func newDrawer(r *rand.Rand, o Options) *drawer {
+func newDrawer(r *rand.Rand, o Options, slowest time.Duration) *drawer {
 	d := &drawer{r: r, o: o, election: o.Election}
 	if d.election <= 0 {
 		d.election = electionDefault
 	}
+	// An election takes some round trips, and clients get less done: over slow
+	// links windows have to be longer to show as much.
+	d.election += electionTrips * slowest
 	d.gap = max(WindowMin, gapElections*d.election)
 	d.lead = min(max(300*time.Millisecond, d.election), o.Duration/10)
 	d.budget = o.Duration - d.lead - o.Duration/50
@@ -253,13 +260,10 @@ func (d *drawer) rule(fault string) string {
 }
 
 // background delays all links from the start of the storm to its end.
-func (d *drawer) background() []Step {
-	// Most runs stay well below the longest delay: an election needs several
-	// round trips within its time-out.
-	highest := BackgroundMin + d.upTo(BackgroundMax-BackgroundMin)
+func (d *drawer) background(slowest time.Duration) []Step {
 	return []Step{
 		{ID: Background, Action: Inject, Fault: Slow{}.Name(), Victims: "all", Pick: d.pick(), Recipe: Background,
-			Args: Args{"min": BackgroundMin.String(), "max": highest.String()}},
+			Args: Args{"min": BackgroundMin.String(), "max": slowest.String()}},
 		{ID: Background, At: d.o.Duration, Action: Heal, Recipe: Background},
 	}
 }
