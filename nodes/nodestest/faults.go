@@ -1,6 +1,7 @@
 package nodestest
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"testing"
@@ -18,6 +19,9 @@ const (
 	faultJitter = 20 * time.Millisecond
 )
 
+// relayed is the network of a cluster whose links are relays, as its abilities say.
+const relayed = "relay"
+
 // FaultOptions are options for a cluster that [Faults] can hurt.
 func FaultOptions(dir, network string) nodes.Options {
 	o := ProviderOptions(dir, network)
@@ -33,7 +37,7 @@ func FaultOptions(dir, network string) nodes.Options {
 func Faults(t *testing.T, launch func(t *testing.T) (nodes.Cluster, nodes.Abilities), faults []nemesis.Fault) {
 	c, able := launch(t)
 	defer closing(t, c)
-	k := &faultKit{kit: kit{cluster: c, members: c.Members()}}
+	k := &faultKit{kit: kit{cluster: c, members: c.Members()}, packets: able.Network != relayed}
 	if len(k.members) != faultNodes {
 		t.Fatalf("the kit needs %d nodes, got %d", faultNodes, len(k.members))
 	}
@@ -48,7 +52,10 @@ func Faults(t *testing.T, launch func(t *testing.T) (nodes.Cluster, nodes.Abilit
 	}
 }
 
-type faultKit struct{ kit }
+type faultKit struct {
+	kit
+	packets bool // links lose packets, acknowledgements among them; a relay knows only bytes
+}
 
 // fault injects one fault, looks, heals it, and looks again.
 func (k *faultKit) fault(t *testing.T, f nemesis.Fault, pick uint64) {
@@ -67,10 +74,15 @@ func (k *faultKit) fault(t *testing.T, f nemesis.Fault, pick uint64) {
 	}
 	t.Logf("%s of %v: %v", i.Fault, i.Victims, effects)
 	before := k.pids(t)
+	t.Cleanup(func() {
+		if t.Failed() { // the next one begins on a cluster that is well
+			k.cluster.Revert(context.WithoutCancel(t.Context()), i.ID)
+		}
+	})
 	k.apply(t, i.ID, effects...)
 	w := hurtBy(effects)
 	k.hurt(t, w)
-	k.flow(t, effects)
+	k.flow(t, w)
 	hidden := k.hidden(t, w)
 	k.prove(t, "verify", k.cluster.Verify, i.ID)
 	k.prove(t, "revert", k.cluster.Revert, i.ID)
@@ -99,12 +111,13 @@ func (k *faultKit) pids(t *testing.T) map[nodes.ID]string {
 type hurting struct {
 	down, frozen map[nodes.ID]bool
 	cut          map[nodes.Link]bool
+	data         map[nodes.Link]bool          // cut for nothing but data
 	slow         map[nodes.Link]time.Duration // the least that a word takes
 }
 
 // hurtBy sums the effects, by itself: the cluster's own sum is under test, too.
 func hurtBy(effects []nodes.Effect) hurting {
-	w := hurting{map[nodes.ID]bool{}, map[nodes.ID]bool{}, map[nodes.Link]bool{}, map[nodes.Link]time.Duration{}}
+	w := hurting{map[nodes.ID]bool{}, map[nodes.ID]bool{}, map[nodes.Link]bool{}, map[nodes.Link]bool{}, map[nodes.Link]time.Duration{}}
 	for _, e := range effects {
 		l := nodes.Link{From: e.From, To: e.To}
 		switch e.Kind {
@@ -115,6 +128,7 @@ func hurtBy(effects []nodes.Effect) hurting {
 		case nodes.Delayed:
 			w.slow[l] += e.Delay - e.Jitter
 		default:
+			w.data[l] = e.Kind == nodes.CutData && (!w.cut[l] || w.data[l])
 			w.cut[l] = true
 		}
 	}
@@ -177,17 +191,39 @@ func (k *faultKit) hurt(t *testing.T, w hurting) {
 	}
 }
 
-// flow says many words against the way on which only data is cut: that the
-// acknowledgements pass is all that tells it from a cut.
-func (k *faultKit) flow(t *testing.T, effects []nodes.Effect) {
-	for _, e := range effects {
-		if e.Kind == nodes.CutData {
-			for range faultFlow {
-				k.talks(t, k.member(e.To), k.member(e.From))
+// flow says many words against each way that is cut while the way back is not.
+// Where only data is cut they all arrive; where every packet is, TCP stops when
+// no acknowledgement comes. Nothing else tells the one from the other.
+func (k *faultKit) flow(t *testing.T, w hurting) {
+	for _, l := range k.links() {
+		way, back := nodes.Link{From: l.to.ID, To: l.from.ID}, nodes.Link{From: l.from.ID, To: l.to.ID}
+		if !w.cut[way] || w.cut[back] {
+			continue
+		}
+		for range faultFlow {
+			if l.word = k.say(t, l.from, l.to); w.data[way] {
+				k.arrives(t, l)
 			}
+		}
+		if !w.data[way] && k.packets {
+			time.Sleep(kitQuiet)
+			if k.heard(t, l.to, l.word) {
+				t.Errorf("%d words got from %s to %s though no acknowledgement can come back", faultFlow, l.from.ID, l.to.ID)
+			}
+		}
+		return // the other ways are cut by the same rule
+	}
+}
+
+// arrives waits for a word that was said.
+func (k *faultKit) arrives(t *testing.T, l said) {
+	t.Helper()
+	for until := time.Now().Add(kitEnough); time.Now().Before(until); time.Sleep(kitLook) {
+		if k.heard(t, l.to, l.word) {
 			return
 		}
 	}
+	t.Fatalf("no word gets from %s to %s", l.from.ID, l.to.ID)
 }
 
 // hidden says words to nodes that are cut off from clients alone, which can only
@@ -219,14 +255,9 @@ func (k *faultKit) links() (out []said) {
 func (k *faultKit) takes(t *testing.T, l said) time.Duration {
 	t.Helper()
 	began := time.Now()
-	word := k.say(t, l.from, l.to)
-	for until := began.Add(kitEnough); time.Now().Before(until); time.Sleep(kitLook) {
-		if k.heard(t, l.to, word) {
-			return time.Since(began)
-		}
-	}
-	t.Fatalf("no word gets from %s to %s", l.from.ID, l.to.ID)
-	return 0
+	l.word = k.say(t, l.from, l.to)
+	k.arrives(t, l)
+	return time.Since(began)
 }
 
 // cured looks at every node and every link: all work, and on a link that was
