@@ -3,6 +3,7 @@ package campaign
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -75,24 +76,34 @@ func (b Bench) Run(ctx context.Context) (out []Measured, err error) {
 	return out, nil
 }
 
+// Check tells what is wrong with a benchmark, naming the flag.
+func (b Bench) Check() error {
+	errs := []error{between("--nodes", b.Nodes, 1, NodesMax),
+		between("--window (ms)", int(b.Window/time.Millisecond), 100, int(time.Hour/time.Millisecond))}
+	for _, n := range b.Clients {
+		errs = append(errs, between("--clients", n, 1, ConcurrencyMax))
+	}
+	return errors.Join(errs...)
+}
+
 // measure drives n closed-loop clients for one window.
 func (b Bench) measure(ctx context.Context, c nodes.Cluster, o nodes.Options, n int, f string) Measured {
 	var all sync.WaitGroup
 	took := make([][]time.Duration, n)
-	errors := make([]int, n)
+	failed := make([]int, n)
 	end := time.Now().Add(b.Window)
 	for i := range n {
 		all.Add(1)
 		go func() {
 			defer all.Done()
-			took[i], errors[i] = b.client(ctx, c, o, i, f, end)
+			took[i], failed[i] = b.client(ctx, c, o, i, f, end)
 		}()
 	}
 	all.Wait()
 	m := Measured{System: b.System.Name(), Clients: n, F: f}
 	flat := slices.Concat(took...)
 	slices.Sort(flat)
-	for _, e := range errors {
+	for _, e := range failed {
 		m.Errors += e
 	}
 	m.Rate = float64(len(flat)) / b.Window.Seconds()
@@ -143,7 +154,7 @@ func (g *closedLoop) Next(now time.Duration, worker, _ int) (workload.Op, time.D
 func (g *closedLoop) Observe(history.Event) {}
 
 // client is one closed loop: the next operation starts when the last is answered.
-func (b Bench) client(ctx context.Context, c nodes.Cluster, o nodes.Options, i int, f string, end time.Time) (took []time.Duration, errors int) {
+func (b Bench) client(ctx context.Context, c nodes.Cluster, o nodes.Options, i int, f string, end time.Time) (took []time.Duration, failed int) {
 	m := c.Members()[i%len(c.Members())]
 	client, err := b.System.Dial(ctx, m, c.Dial, o)
 	if err != nil {
@@ -162,10 +173,10 @@ func (b Bench) client(ctx context.Context, c nodes.Cluster, o nodes.Options, i i
 		done := client.Do(bounded, e)
 		cancel()
 		if done.Type != history.Ok {
-			errors++
+			failed++
 			continue
 		}
 		took = append(took, time.Since(began))
 	}
-	return took, errors
+	return took, failed
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"chaos/campaign"
+	"chaos/nodes"
 )
 
 func newBenchCommand() *cobra.Command {
@@ -51,20 +52,28 @@ clients against it, spread over all nodes: writes, then linearizable reads.`,
 func benchAll(c *cobra.Command, b campaign.Bench, which []string) (all []campaign.Measured, err error) {
 	screen := newScreen(c.ErrOrStderr(), false)
 	b.Log = func(s string) { screen.line("%s", s) }
+	if err := b.Check(); err != nil {
+		return nil, usageError{err}
+	}
 	if b.Provider, err = pick("provider", "local", providers()); err != nil {
 		return nil, err
 	}
+	var chosen []nodes.System
 	for _, name := range which {
-		if b.System, err = pick("system", name, systems()); err != nil {
+		s, err := pick("system", name, systems())
+		if err != nil {
 			return nil, err
 		}
+		chosen = append(chosen, s)
+	}
+	for _, b.System = range chosen {
 		if b.Folder, err = os.MkdirTemp("", "chaos-bench-"); err != nil {
 			return nil, err
 		}
 		lines, err := b.Run(c.Context())
 		os.RemoveAll(b.Folder)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
+			return nil, fmt.Errorf("%s: %w", b.System.Name(), err)
 		}
 		all = append(all, lines...)
 	}

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 	"text/tabwriter"
 
@@ -60,10 +62,14 @@ func diagnose(c *cobra.Command) error {
 	return nil
 }
 
-// writable tries to make a file in the folder.
+// writable tries to make a file in the folder, or in the nearest one above it
+// that exists: asking leaves nothing behind.
 func writable(folder string) error {
-	if err := os.MkdirAll(folder, 0o755); err != nil {
-		return err
+	for {
+		if _, err := os.Stat(folder); !errors.Is(err, os.ErrNotExist) || folder == "." {
+			break
+		}
+		folder = filepath.Dir(folder)
 	}
 	f, err := os.CreateTemp(folder, ".doctor-")
 	if err != nil {
