@@ -135,8 +135,14 @@ func (s Spec) Check() error {
 	if _, err := workload.Find(s.Workload); err != nil {
 		return fmt.Errorf("--workload: %w", err)
 	}
-	if _, err := parseFaults(s.Faults); err != nil {
+	faults, err := parseFaults(s.Faults)
+	if err != nil {
 		return fmt.Errorf("--faults: %w", err)
+	}
+	for _, f := range faults {
+		if err := nemesis.Fits(f, s.Nodes); err != nil && s.Nodes > 0 {
+			return fmt.Errorf("--faults: %w: leave it out, or raise --nodes", err)
+		}
 	}
 	d := time.Duration(s.Duration)
 	return errors.Join(

@@ -116,7 +116,7 @@ func TestJudge(t *testing.T) {
 		{"verify unproven", func() *tape { return partition(true, false, true, 12, 12) }, Unknown, "meaningful", "never proven at both its ends"},
 		{"heal unproven", func() *tape { return partition(true, true, false, 12, 12) }, Unknown, "meaningful", "never proven at both its ends"},
 		{"nobody asks the victim", func() *tape { return partition(true, true, true, 9, 12) }, Unknown, "meaningful", "9 invocations at its victims n1"},
-		{"nobody succeeds elsewhere", func() *tape { return partition(true, true, true, 12, 9) }, Unknown, "meaningful", "9 successes away from its victims"},
+		{"nobody succeeds elsewhere", func() *tape { return partition(true, true, true, 12, 9) }, Unknown, "meaningful", "9 successes away from its victims while a majority was connected"},
 		{"shorter than an election", func() *tape {
 			p := partition(true, true, true, 12, 9)
 			for i := range p.events {
@@ -124,6 +124,23 @@ func TestJudge(t *testing.T) {
 			}
 			return p
 		}, Valid, "linearizable", ""},
+		{"every node a victim, as of a ring", func() *tape {
+			p, n := newTape(), history.Note{ID: "i1", Fault: "partition-ring", Victims: []string{"n1", "n2", "n3"}, Kinds: []string{"cut"}, Quorum: true}
+			p.step = 40 * time.Millisecond
+			p.inject(true, n)
+			for _, node := range n.Victims {
+				p.reads(10, node)
+			}
+			p.heal(true, true, n)
+			p.reads(1, "n1")
+			return p
+		}, Valid, "linearizable", ""},
+		{"a run without a write", func() *tape {
+			p := newTape()
+			p.note(history.Info, history.Phase, history.Note{Phase: history.Storm})
+			p.reads(20, "n1")
+			return p
+		}, Unknown, "meaningful", "no write was acknowledged"},
 		{"enough of both", func() *tape { return partition(true, true, true, 10, 10) }, Valid, "linearizable", ""},
 		{"no quorum, so attempts count", func() *tape {
 			p, n := newTape(), history.Note{ID: "i1", Fault: "partition", Victims: []string{"n1", "n2"}, Kinds: []string{"down"}}

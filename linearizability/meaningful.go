@@ -19,6 +19,7 @@ const (
 	// answersAfter is how long the windows of a group must have lasted for
 	// successes to be expected: a shorter one may lie within an election.
 	answersAfter = time.Second
+	moreLoad     = " (more clients, a higher rate or a longer run give more)"
 )
 
 // meaningful: the run could have failed. Something succeeded, every required
@@ -36,6 +37,10 @@ func meaningful(h history.History, windows []history.Window, required []string) 
 		v.Outcome, v.Reason = Unknown, "no operation succeeded, so nothing could have been seen to be wrong"
 		return v
 	}
+	if !changed(h) {
+		v.Outcome, v.Reason = Unknown, "no write was acknowledged, so no answer could have been seen to be wrong"
+		return v
+	}
 	groups := groupWindows(windows)
 	var doubts []string
 	for _, name := range requiredFaults(windows, required) {
@@ -47,6 +52,19 @@ func meaningful(h history.History, windows []history.Window, required []string) 
 	}
 	v.Reason = fmt.Sprintf("%d operations succeeded, and every required fault was proven while clients were at work", oks)
 	return v
+}
+
+// changed tells whether a command that may change a key was acknowledged. Only
+// the record of a whole run, which names its phases, has to show one.
+func changed(h history.History) bool {
+	phases := false
+	for _, e := range h.Events {
+		phases = phases || e.Process == history.Nemesis && e.F == history.Phase
+		if e.Process != history.Nemesis && e.Type == history.Ok && e.F != history.Read {
+			return true
+		}
+	}
+	return !phases
 }
 
 // requiredFaults are the names asked for, and those that the record requires.
@@ -114,6 +132,7 @@ func doubt(h history.History, windows []history.Window, groups [][]history.Windo
 // victims, where they could be asked, and elsewhere, where a quorum was.
 func idle(h history.History, windows, group []history.Window) string {
 	var atVictims, anywhere, okElsewhere int
+	apart := separates(h, group)
 	for _, e := range h.Events {
 		if e.Process == history.Nemesis {
 			continue
@@ -131,7 +150,7 @@ func idle(h history.History, windows, group []history.Window) string {
 			if victim {
 				atVictims++
 			}
-		case e.Type == history.Ok && !(victim && separates(group)):
+		case e.Type == history.Ok && !(victim && apart):
 			okElsewhere++
 		}
 	}
@@ -139,11 +158,15 @@ func idle(h history.History, windows, group []history.Window) string {
 	name := fmt.Sprintf("fault %s (%s, from event %d)", w.Fault, w.ID, w.From)
 	switch {
 	case anywhere < attemptsMin:
-		return fmt.Sprintf("%s met %d invocations; %d are needed", name, anywhere, attemptsMin)
+		return fmt.Sprintf("%s met %d invocations; %d are needed%s", name, anywhere, attemptsMin, moreLoad)
 	case reachable(group) && atVictims < attemptsMin:
-		return fmt.Sprintf("%s met %d invocations at its victims %s; %d are needed", name, atVictims, strings.Join(w.Victims, ", "), attemptsMin)
+		return fmt.Sprintf("%s met %d invocations at its victims %s; %d are needed%s", name, atVictims, strings.Join(w.Victims, ", "), attemptsMin, moreLoad)
 	case quorate(windows, group) && lasted(group) >= answersAfter && okElsewhere < answersMin:
-		return fmt.Sprintf("%s met %d successes away from its victims; %d are needed where a majority is connected", name, okElsewhere, answersMin)
+		where := ""
+		if apart {
+			where = " away from its victims"
+		}
+		return fmt.Sprintf("%s met %d successes%s while a majority was connected; %d are needed%s", name, okElsewhere, where, answersMin, moreLoad)
 	}
 	return ""
 }
@@ -161,11 +184,16 @@ func reachable(group []history.Window) bool {
 	return true
 }
 
-// separates tells whether the fault sets its victims apart from the others:
-// all do but those that only slow.
-func separates(group []history.Window) bool {
-	return slices.ContainsFunc(group, func(w history.Window) bool {
-		return !slices.Equal(w.Kinds, []string{"delayed"})
+// separates tells whether the fault sets its victims apart from others, so that
+// answers must come from those: all do but what only slows, and what hurts every
+// node alike, as a ring does.
+func separates(h history.History, group []history.Window) bool {
+	if !slices.ContainsFunc(group, func(w history.Window) bool { return !slices.Equal(w.Kinds, []string{"delayed"}) }) {
+		return false
+	}
+	return slices.ContainsFunc(h.Events, func(e history.Event) bool {
+		return e.Process != history.Nemesis && e.Node != "" &&
+			!slices.ContainsFunc(group, func(w history.Window) bool { return slices.Contains(w.Victims, e.Node) })
 	})
 }
 

@@ -31,7 +31,7 @@ var shapes = []Shape{
 	{name: "bridge", about: "two sides that only one node, the victim, connects", victims: "one", least: 3, cut: bridge},
 	{name: "one-way", about: "packets from the victims to the others are lost, or (direction=in) those to them", victims: "one", least: 2, args: []string{"direction"}, cut: oneWay},
 	{name: "one-way-data", about: "as one-way, but bare acknowledgements of TCP pass", victims: "one", kind: nodes.CutData, least: 2, args: []string{"direction"}, cut: oneWay},
-	{name: "client", about: "clients are cut off from the leader, which its peers still reach", victims: "leader", least: 1, cut: clients},
+	{name: "client", about: "clients are cut off from the leader, which its peers still reach", victims: "leader", least: 2, cut: clients},
 }
 
 // Name is "partition".

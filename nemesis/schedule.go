@@ -109,7 +109,21 @@ func fits(fault string, n int) bool {
 			return n >= s.least
 		}
 	}
-	return n >= 2 || n == 1 && fault != Slow{}.Name()
+	return n >= 2 || n == 1 && fault != Slow{}.Name() && fault != Partition{}.Name()
+}
+
+// Fits says why a cluster of n members can't suffer the fault; nil when it can.
+func Fits(f Fault, n int) error {
+	if fits(f.Name(), n) {
+		return nil
+	}
+	least := 2
+	for _, s := range shapes {
+		if s.Name() == f.Name() {
+			least = s.least
+		}
+	}
+	return fmt.Errorf("fault %s needs at least %d nodes, and there are %d", f.Name(), least, n)
 }
 
 // acts chooses what happens, as much as the time holds.
@@ -154,9 +168,9 @@ func (d *drawer) asked() []act {
 	for _, n := range d.names {
 		times := 1
 		if n == (Partition{}).Name() {
-			times = 2 + d.r.IntN(2)
+			times = min(2+d.r.IntN(2), len(d.shapes.cards))
 		}
-		for range min(times, len(d.shapes.cards)) {
+		for range times {
 			names = append(names, n)
 		}
 	}
