@@ -76,8 +76,7 @@ func (a *acceptor) from(slot uint64, bytes int) (accepted []Proposal, next uint6
 func (c *Core) onPrepare(from consensus.ID, m *Message) {
 	ok, changed := c.acceptor.promise(m.Ballot)
 	if !ok {
-		c.contention.contended = true
-		c.send(from, Message{Kind: Refuse, Ballot: c.acceptor.promised, Slot: m.Slot})
+		c.refuse(from, m.Slot)
 		return
 	}
 	if changed {
@@ -88,14 +87,14 @@ func (c *Core) onPrepare(from consensus.ID, m *Message) {
 		c.teach(from, m.Slot)
 	}
 	accepted, next := c.acceptor.from(max(m.Slot, c.learner.mark+1), c.o.MaxBatchBytes)
-	c.send(from, Message{Kind: Promise, Ballot: m.Ballot, Slot: m.Slot, Proposals: accepted, End: next, Mark: c.learner.mark})
+	c.send(from, Message{Kind: Promise, Ballot: m.Ballot, Slot: m.Slot, Proposals: accepted, End: next, Mark: c.learner.mark, Tag: c.wanting()})
 }
 
 // onAccept is phase 2b: accept, or refuse. A slot that is decided here is not
 // accepted again: the proposer is told what was decided.
 func (c *Core) onAccept(from consensus.ID, m *Message) {
 	if m.Ballot.Less(c.acceptor.promised) {
-		c.send(from, Message{Kind: Refuse, Ballot: c.acceptor.promised, Slot: m.Slot})
+		c.refuse(from, m.Slot)
 		return
 	}
 	c.heard(m.Ballot)
@@ -107,10 +106,18 @@ func (c *Core) onAccept(from consensus.ID, m *Message) {
 		return
 	default:
 		if c.vote(Proposal{Slot: m.Slot, Ballot: m.Ballot, Commands: m.Commands}) {
-			c.send(from, Message{Kind: Accepted, Ballot: m.Ballot, Slot: m.Slot})
+			c.send(from, Message{Kind: Accepted, Ballot: m.Ballot, Slot: m.Slot, Tag: c.wanting()})
+			if c.mode == Classic && m.Index != 0 {
+				c.nameNext(m)
+			}
 		}
 	}
 	c.learnUpTo(from, m.Ballot, m.Mark)
+}
+
+// refuse tells a proposer which higher ballot was promised (section 2.2 end).
+func (c *Core) refuse(to consensus.ID, slot uint64) {
+	c.send(to, Message{Kind: Refuse, Ballot: c.acceptor.promised, Slot: slot, Tag: c.wanting()})
 }
 
 // vote has this node's own acceptor accept p, and records it.

@@ -175,6 +175,9 @@ func (c *Core) remaining() []Record {
 	if c.reader.life > 0 {
 		records = append(records, Record{Kind: RecordLife, Slot: c.reader.life})
 	}
+	if c.contention.recorded > 0 {
+		records = append(records, Record{Kind: RecordRounds, Slot: c.contention.recorded})
+	}
 	if !c.acceptor.promised.IsZero() {
 		records = append(records, Record{Kind: RecordPromised, Ballot: c.acceptor.promised})
 	}
@@ -239,6 +242,9 @@ func (c *Core) restoreRecord(r *Record) {
 		c.learner.noted = max(c.learner.noted, r.Slot)
 	case RecordLife:
 		c.reader.life = max(c.reader.life, r.Slot)
+	case RecordRounds:
+		c.contention.recorded = max(c.contention.recorded, r.Slot)
+		c.proposer.seen = max(c.proposer.seen, r.Slot)
 	default:
 		panic(fmt.Sprintf("paxos: %s: record of unknown kind %d", c.o.ID, r.Kind))
 	}

@@ -4,23 +4,35 @@ import "chaos/nodes/consensus"
 
 // Bounds of a classic proposer.
 const (
-	backOffShiftMax = 4 // the longest back-off is below 1<<backOffShiftMax ticks
-	rivalTicks      = 2 // ticks after which a rival's unfinished attempt is given up on
-	deferralsMax    = 2 // how often in a row a rival is let go first
+	backOffShiftMax = 4  // the longest back-off is at most 1<<backOffShiftMax ticks
+	patienceTicks   = 2  // a rival that does not finish is given up on after as many ticks,
+	patienceSpread  = 3  // fewer than this more, drawn, so that not all give it up at once,
+	usualTicksMax   = 30 // and as long as attempts usually take, of which at most this is believed
+	deferralsMax    = 2  // how often in a row each voter may go first, on average
+	// reservedRounds is how many rounds of ballots are reserved with one record.
+	reservedRounds = 1 << 12
 )
 
 // contention is what a classic proposer knows of its rivals. Section 2.4 of the
-// paper shows two proposers that preempt each other for ever; random back-off
-// and letting a running attempt finish end that.
+// paper shows two proposers that preempt each other for ever. Three things end
+// that: a proposer lets an attempt that it knows of finish; the one in phase 2
+// names who may go next, in a ring of those who told it that they have
+// commands; and whoever was preempted waits for a random time. The first two are
+// hints that may be wrong or lost; the third is what the paper relies on.
 type contention struct {
-	wait      int  // ticks before the next attempt
-	failures  int  // attempts preempted in a row
-	contended bool // a rival was seen during this attempt
+	wait     int // ticks before the next attempt
+	failures int // attempts preempted in a row
+	took     int // ticks since the present attempt began: the own one, else the rival's
+	usual    int // ticks that attempts take; it grows fast and falls slowly
 
-	rival     Ballot // promised to another node, its end not known
-	rivalAge  int    // ticks since then
-	deferring bool   // wait only lasts until the rival has finished
-	deferrals int    // in a row
+	rival     Ballot       // promised to another node, its end not known
+	turn      consensus.ID // who was named to go next, or 0
+	patience  int          // ticks until rival or turn is given up on
+	deferrals int          // attempts of others that ended while this node had work
+	wants     votes        // who said last that it has work
+
+	recorded uint64 // rounds up to here are reserved by a record
+	reserved uint64 // and up to here by one that is known to be durable
 
 	fill    uint64       // a read waits for every slot up to here
 	fillAge int          // ticks since a read asked
@@ -35,10 +47,14 @@ func (k *contention) lead() uint64 { return uint64(k.failures) }
 // tickClassic lets time pass for a classic proposer.
 func (c *Core) tickClassic() {
 	k := &c.contention
-	k.rivalAge++
 	k.fillAge++
+	k.took++
 	if k.wait > 0 {
 		k.wait--
+	}
+	if k.patience--; k.patience <= 0 {
+		c.giveUpOn(k.rival.Node)
+		c.giveUpOn(k.turn)
 	}
 	if p := &c.proposer; p.phase != idle {
 		c.retry()
@@ -62,10 +78,10 @@ func (c *Core) settleClassic() {
 		if p.phase == proposing && p.open == 0 && p.next() > p.last && len(p.waiting) == 0 {
 			c.attemptDone()
 		}
-		if p.phase != idle || c.contention.wait > 0 || !c.work() || c.deferred() {
+		if p.phase != idle || c.contention.wait > 0 || !c.work() || c.yields() {
 			return
 		}
-		c.contention.contended, c.contention.deferrals = false, 0
+		c.contention.turn, c.contention.deferrals, c.contention.took = 0, 0, 0
 		c.prepare()
 		if p.phase == preparing {
 			return
@@ -73,15 +89,12 @@ func (c *Core) settleClassic() {
 	}
 }
 
-// deferred lets a rival's running attempt finish first.
-func (c *Core) deferred() bool {
+// yields tells whether another proposer is to finish first. Nobody is let go
+// first for ever.
+func (c *Core) yields() bool {
 	k := &c.contention
-	if k.rival.IsZero() || k.rivalAge >= rivalTicks || k.deferrals >= deferralsMax {
-		return false
-	}
-	k.deferrals++
-	k.deferring, k.wait = true, 1+c.rand.IntN(rivalTicks)
-	return true
+	other := !k.rival.IsZero() || (k.turn != 0 && k.turn != c.o.ID)
+	return other && k.deferrals < deferralsMax*len(c.voters.Voters)
 }
 
 // oneBatch gives the attempt one batch of this node's own commands, without
@@ -101,40 +114,125 @@ func (c *Core) oneBatch() {
 	}
 }
 
-// attemptDone tells the learners (phase 3). A proposer that met rivals lets
-// them have a turn.
+// handOver names, with the last accept request of an attempt, who goes next:
+// phase 1 of the next attempt then runs beside phase 2 of this one.
+func (c *Core) handOver() uint64 {
+	p := &c.proposer
+	if c.mode == Classic && p.next() > p.last && len(p.waiting) == 0 {
+		c.contention.turn = c.successor()
+		return uint64(c.contention.turn)
+	}
+	return 0
+}
+
+// attemptDone tells the learners (phase 3), and who may go next.
 func (c *Core) attemptDone() {
 	p, k := &c.proposer, &c.contention
-	c.toOthersEarly(Message{Kind: Learn, Ballot: p.ballot, Slot: p.next() - 1, Mark: c.learner.mark})
+	k.learnUsual()
+	if k.rival.IsZero() {
+		if k.turn == 0 {
+			k.turn = c.successor()
+		}
+		c.expect(Ballot{}, k.turn)
+	}
+	c.toOthersEarly(Message{Kind: Learn, Ballot: p.ballot, Slot: p.next() - 1, Mark: c.learner.mark, Tag: c.wanting(), Index: uint64(k.turn)})
 	*p = proposer{seen: p.seen}
 	k.failures, k.fill, k.last = 0, 0, c.o.ID
-	if k.contended {
-		k.wait = 1 + c.rand.IntN(rivalTicks)
+}
+
+// wanting is the Tag of an answer to a classic proposer: 1 if this node has
+// commands of its own.
+func (c *Core) wanting() uint64 {
+	if c.mode == Classic && c.pending.len() > 0 {
+		return 1
 	}
+	return 0
+}
+
+// noteWant remembers what a node said of its own commands.
+func (c *Core) noteWant(from consensus.ID, m *Message) {
+	switch m.Kind {
+	case Promise, Accepted, Refuse, Learn:
+		k := &c.contention
+		k.wants &^= c.bit(from)
+		if m.Tag != 0 {
+			k.wants |= c.bit(from)
+		}
+	}
+}
+
+// successor is the first node behind this one, in a ring of all voters, that has
+// commands; or 0.
+func (c *Core) successor() consensus.ID {
+	n, here := len(c.voters.Voters), c.place(c.o.ID)
+	for i := 1; i < n; i++ {
+		if id := c.voters.Voters[(here+i)%n]; c.contention.wants&c.bit(id) != 0 {
+			return id
+		}
+	}
+	return 0
+}
+
+// learnUsual counts an attempt that succeeded. One that stalled alone counts little.
+func (k *contention) learnUsual() {
+	took := min(k.took, 2*k.usual+2, usualTicksMax)
+	k.usual = max(took, k.usual-(k.usual-took+3)/4)
 }
 
 // backOff waits a random time that doubles with each preempted attempt.
 func (c *Core) backOff() {
 	k := &c.contention
 	k.failures = min(k.failures+1, backOffShiftMax)
-	k.wait, k.deferring = 1+c.rand.IntN(1<<k.failures-1), false
+	k.wait = 1 + c.rand.IntN(1<<k.failures+k.usual)
 }
 
-// contended notes a rival.
-func (c *Core) contended(b Ballot) {
+// expect notes who is busy with an attempt, or about to be.
+func (c *Core) expect(rival Ballot, turn consensus.ID) {
 	k := &c.contention
-	k.contended, k.rival, k.rivalAge = true, b, 0
+	if c.proposer.phase == idle {
+		k.took = 0
+	}
+	k.rival, k.turn, k.patience = rival, turn, patienceTicks+k.usual+c.rand.IntN(patienceSpread+k.usual)
 }
 
-// succeeded notes that a rival's attempt is over; who let it go first goes now.
+// giveUpOn expects nothing more of a node, which may be dead.
+func (c *Core) giveUpOn(id consensus.ID) {
+	k := &c.contention
+	if id == 0 {
+		return
+	}
+	k.wants &^= c.bit(id)
+	if k.rival.Node == id {
+		k.rival = Ballot{}
+	}
+	if k.turn == id {
+		k.turn = 0
+	}
+}
+
+// succeeded notes that a rival's attempt is over.
 func (c *Core) succeeded(m *Message) {
 	k := &c.contention
 	k.last = m.Ballot.Node
 	if m.Ballot.Less(k.rival) {
 		return
 	}
-	k.rival = Ballot{}
-	if k.deferring {
-		k.deferring, k.wait = false, 0
+	if m.Ballot == k.rival && c.proposer.phase == idle {
+		k.learnUsual()
+	}
+	c.nameNext(m)
+}
+
+// nameNext notes whose turn it is after the proposer that sent m. Who is named,
+// or knows of nobody else who has work, goes at once.
+func (c *Core) nameNext(m *Message) {
+	k := &c.contention
+	turn := consensus.ID(0)
+	if m.Index < 1<<16 && c.voters.Contains(consensus.ID(m.Index)) {
+		turn = consensus.ID(m.Index)
+	}
+	c.expect(Ballot{}, turn)
+	if k.wait = 0; c.work() {
+		k.deferrals++
 	}
 }

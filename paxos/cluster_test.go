@@ -58,12 +58,13 @@ type cluster struct {
 	log      []consensus.Entry // by index, from 1: what anybody applied
 	failure  string
 	rejected map[commandID]bool
+	lives    map[Ballot]uint64 // in which life of its node a ballot was first used
 }
 
 func newCluster(n int, mode Mode, seed uint64) *cluster {
 	cl := &cluster{mode: mode, seed: seed, cut: map[[2]consensus.ID]bool{},
 		votes: map[uint64]map[Ballot]votes{}, values: map[uint64]map[Ballot][]consensus.Command{},
-		chosen: map[uint64][]consensus.Command{}, rejected: map[commandID]bool{}}
+		chosen: map[uint64][]consensus.Command{}, rejected: map[commandID]bool{}, lives: map[Ballot]uint64{}}
 	for i := range n {
 		cl.voters.Voters = append(cl.voters.Voters, consensus.ID(i+1))
 	}
@@ -261,8 +262,21 @@ func (cl *cluster) sendAll(envelopes []Envelope) {
 			cl.fail("message %v: %v", e.Message, err)
 		}
 		cl.at(e.From).counts[m.Kind.String()]++
+		cl.noteBallot(e.From, &m)
 		cl.net = append(cl.net, Envelope{From: e.From, To: e.To, Message: m})
 	}
+}
+
+// noteBallot insists that no ballot is used in two lives of a node.
+func (cl *cluster) noteBallot(from consensus.ID, m *Message) {
+	if m.Kind != Prepare {
+		return
+	}
+	life := cl.at(from).lives
+	if before, ok := cl.lives[m.Ballot]; ok && before != life {
+		cl.fail("%s: ballot %s was used in life %d and is used again in life %d", from, m.Ballot, before, life)
+	}
+	cl.lives[m.Ballot] = life
 }
 
 // step feeds one input and does what it asks for.

@@ -87,6 +87,9 @@ func (c *Core) Receive(e Envelope) Output {
 
 // dispatch hands a message to the role that it is for.
 func (c *Core) dispatch(from consensus.ID, m *Message) {
+	if c.mode == Classic {
+		c.noteWant(from, m)
+	}
 	switch m.Kind {
 	case Prepare:
 		c.onPrepare(from, m)
@@ -162,7 +165,10 @@ func (c *Core) PeerReset(id consensus.ID) Output {
 	if c.learner.asked == id {
 		c.learner.waited = catchUpTicks
 	}
-	if c.mode == Multi && id != c.o.ID && id != 0 && id == c.leadership.leader {
+	switch {
+	case c.mode == Classic:
+		c.giveUpOn(id)
+	case id != c.o.ID && id != 0 && id == c.leadership.leader:
 		c.suspect()
 	}
 	return c.finish()

@@ -34,8 +34,10 @@
 // Promises and acceptances are in Output.Records, and what answers a proposer
 // is in Output.Messages, which leave after the records are synced. A proposer
 // counts its own acceptor's vote in the step that records it. That is sound
-// because whatever rests on the vote leaves later: prepare requests are
-// Messages; accept requests (Early) rest only on phase 1, whose own promise was
+// because whatever rests on the vote leaves later: an answer to a prepare request
+// is handled after the output that held the request was carried out (a prepare
+// request is Early only where a durable RecordRounds keeps its ballot from being
+// used again, else it is one of Messages); accept requests (Early) rest only on phase 1, whose own promise was
 // recorded in an earlier output, carried out before any other promise could
 // arrive; and a decision needs, where there is more than one voter, an answer to
 // an accept request that left together with the record of the own vote, in an
@@ -69,6 +71,12 @@
 //     from a partition disturbs nobody. Transfer and Bootstrap skip that.
 //   - Multi: commands sent to a proposer that was lost are forwarded again, so that
 //     a command may be decided twice; sessions of the state machine absorb it.
+//   - Classic: answers tell whether their sender has commands, and a proposer that
+//     asks for votes names who goes next (contention), whose phase 1 then runs
+//     beside its phase 2. These are hints: a proposer that sees nothing come of
+//     them goes on its own, after a random time.
+//   - Classic: rounds of ballots are reserved many at a time (Core.reserved), so
+//     that phase 1 waits for one sync and not for two.
 //   - Classic: a proposer that was preempted several times in a row raises its
 //     ballot by more than one, so that it wins against those that start with it.
 //   - Reads take no slot: see reader.

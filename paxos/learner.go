@@ -105,7 +105,7 @@ func (c *Core) onLearn(from consensus.ID, m *Message) {
 		return
 	}
 	if m.Ballot.Less(c.acceptor.promised) {
-		c.send(from, Message{Kind: Refuse, Ballot: c.acceptor.promised})
+		c.refuse(from, 0)
 		return
 	}
 	c.heard(m.Ballot)
@@ -114,8 +114,10 @@ func (c *Core) onLearn(from consensus.ID, m *Message) {
 	}
 }
 
-// learnSlot learns that slot was chosen in ballot: if this node's acceptor
-// accepted it in that ballot, it has the value.
+// learnSlot learns that slot is decided with the value that was proposed for it
+// in ballot: if this node's acceptor accepted in that ballot, it has the value.
+// What was accepted in a higher ballot proves nothing: the value may have been
+// chosen in one that is higher still.
 func (c *Core) learnSlot(ballot Ballot, slot uint64) {
 	if p := c.acceptor.accepted.at(slot); p != nil && p.Ballot == ballot {
 		c.chosen(slot, p.Commands)

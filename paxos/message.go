@@ -13,11 +13,11 @@ type Kind uint8
 // each one uses stand beside it; the others are zero.
 const (
 	Prepare    Kind = 1  // phase 1a: Ballot; Slot, the first slot it asks about
-	Promise    Kind = 2  // phase 1b: Ballot; Slot as asked; Proposals accepted from there; End, where to ask on, or 0; Mark
-	Accept     Kind = 3  // phase 2a: Ballot, Slot, Commands; Mark, the proposer's
-	Accepted   Kind = 4  // phase 2b: Ballot, Slot
-	Refuse     Kind = 5  // to phase 1a, 2a or a heartbeat: Ballot, the higher one that was promised; Slot
-	Learn      Kind = 6  // phase 3 and heartbeat: Ballot, Mark; Slot, a slot chosen in Ballot, or 0; Tag, a read round to confirm, or 0
+	Promise    Kind = 2  // phase 1b: Ballot; Slot as asked; Proposals accepted from there; End, where to ask on, or 0; Mark; Classic: Tag, 1 if the sender has commands
+	Accept     Kind = 3  // phase 2a: Ballot, Slot, Commands; Mark, the proposer's; Classic: Index, the number of who goes next, or 0
+	Accepted   Kind = 4  // phase 2b: Ballot, Slot; Classic: Tag as in Promise
+	Refuse     Kind = 5  // to phase 1a, 2a or a heartbeat: Ballot, the higher one that was promised; Slot; Classic: Tag as in Promise
+	Learn      Kind = 6  // phase 3 and heartbeat: Ballot, Mark; Slot, a slot chosen in Ballot, or 0; Tag, a read round to confirm, or 0; Classic: Tag as in Promise, Index as in Accept
 	Confirmed  Kind = 7  // to Learn with a Tag: Ballot, Tag: nothing above Ballot is promised
 	Probe      Kind = 8  // may I take over? Tag
 	Grant      Kind = 9  // to Probe: Tag; Ballot, the promised one
@@ -110,7 +110,8 @@ const (
 	RecordLearned  RecordKind = 3 // Slot is decided, with Commands
 	RecordMark     RecordKind = 4 // every slot up to Slot is decided, with what the journal holds for it
 	RecordLife     RecordKind = 5 // Slot counts the incarnations of this node that asked for a read
-	recordKinds               = 6
+	RecordRounds   RecordKind = 6 // this node may have used ballots of rounds up to Slot
+	recordKinds               = 7
 )
 
 // A Record is one line of an acceptor's or learner's journal.

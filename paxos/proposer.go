@@ -85,8 +85,9 @@ func (c *Core) hopeless(refused votes) bool {
 
 // prepare starts phase 1 (section 2.2, phase 1a) with a ballot above all that
 // were seen, for all slots that are not decided here. The proposer's own
-// acceptor promises in the same step; its record is durable before the requests
-// leave, so this ballot is never used again, restarts included.
+// acceptor promises in the same step. That this ballot is never used again,
+// restarts included, is durable before the requests leave: by the promise, or
+// because the round was reserved before.
 func (c *Core) prepare() {
 	p := &c.proposer
 	from := c.learner.mark + 1
@@ -108,10 +109,29 @@ func (c *Core) prepare() {
 		c.choose(*c.acceptor.accepted.at(s))
 	}
 	p.promised = c.bit(c.o.ID)
-	c.toOthers(Message{Kind: Prepare, Ballot: p.ballot, Slot: from})
+	if ask := (Message{Kind: Prepare, Ballot: p.ballot, Slot: from}); c.reserved(p.ballot.Round) {
+		c.toOthersEarly(ask)
+	} else {
+		c.toOthers(ask)
+	}
 	if c.quorum(p.promised) {
 		c.propose()
 	}
+}
+
+// reserved tells whether a durable record already keeps this node from using
+// round again after a restart; where none does, it asks for one. Then a classic
+// proposer saves a sync in each attempt; the distinguished one starts too few.
+func (c *Core) reserved(round uint64) bool {
+	k := &c.contention
+	if c.mode == Multi || round <= k.reserved {
+		return c.mode == Classic
+	}
+	if round > k.recorded {
+		k.recorded = round + reservedRounds
+		c.record(Record{Kind: RecordRounds, Slot: k.recorded})
+	}
+	return false
 }
 
 // choose keeps, for each slot, the accepted proposal of the highest ballot:
@@ -132,6 +152,9 @@ func (c *Core) onPromise(from consensus.ID, m *Message) {
 	c.learner.known = max(c.learner.known, m.Mark)
 	if p.phase != preparing || m.Ballot != p.ballot {
 		return
+	}
+	if k := &c.contention; p.ballot.Round > k.reserved {
+		k.reserved = k.recorded // the request that this answers left after the record was durable
 	}
 	i := c.place(from)
 	if m.Mark > c.learner.mark+slotsAheadMax {
@@ -249,7 +272,7 @@ func (c *Core) ask2a(commands []consensus.Command) {
 	}
 	p.open++
 	p.told = c.learner.mark
-	c.toOthersEarly(Message{Kind: Accept, Ballot: p.ballot, Slot: slot, Commands: commands, Mark: c.learner.mark})
+	c.toOthersEarly(Message{Kind: Accept, Ballot: p.ballot, Slot: slot, Commands: commands, Mark: c.learner.mark, Index: c.handOver()})
 	if c.vote(Proposal{Slot: slot, Ballot: p.ballot, Commands: commands}) {
 		c.countAccepted(slot, c.bit(c.o.ID))
 	} else {
@@ -346,7 +369,7 @@ func (c *Core) promisedOther(b Ballot) {
 	if c.mode == Multi {
 		c.rival(b)
 	} else {
-		c.contended(b)
+		c.expect(b, 0)
 	}
 	if p.phase != idle && p.phase != probing && p.ballot.Less(b) {
 		c.refusedBy(c.bit(c.o.ID))
