@@ -68,7 +68,7 @@ func Judge(ctx context.Context, folder string, plan *Plan, rec Record, timeout t
 		return s, err
 	}
 	s.Figures = history.Measure(rec.History)
-	if rec.Interrupted != "" && s.Verdict.Outcome == linearizability.Valid {
+	if rec.Interrupted != "" && s.Verdict.Outcome != linearizability.Invalid {
 		s.Verdict.Outcome = linearizability.Unknown
 		s.Verdict.Reason = rec.Interrupted + "; until then: " + s.Verdict.Reason
 	}

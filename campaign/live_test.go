@@ -207,14 +207,14 @@ func TestSilentNode(t *testing.T) {
 func TestTroubleIsKept(t *testing.T) {
 	t.Parallel()
 	w := newWorld()
-	w.broken["revert pause-1"], w.broken["close"] = errors.New("no answer"), errors.New("one process is left")
+	w.broken["apply restart-all"], w.broken["close"] = errors.New("no answer"), errors.New("one process is left")
 	l := live(t, w)
 	rec, err := l.Run(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	all := strings.Join(rec.Trouble, "; ")
-	for _, want := range []string{"healing pause-1: no answer", "closing the cluster: one process is left"} {
+	for _, want := range []string{"restarting every node: no answer", "closing the cluster: one process is left"} {
 		if !strings.Contains(all, want) {
 			t.Errorf("trouble %q has no %q", all, want)
 		}

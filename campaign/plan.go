@@ -132,8 +132,12 @@ func parseFaults(names []string) ([]nemesis.Fault, error) {
 
 // Check tells what is wrong with a spec, naming the flag.
 func (s Spec) Check() error {
-	if _, err := workload.Find(s.Workload); err != nil {
+	w, err := workload.Find(s.Workload)
+	if err != nil {
 		return fmt.Errorf("--workload: %w", err)
+	}
+	if err := w.CheckMix(s.Mix); err != nil {
+		return fmt.Errorf("--mix: %w", err)
 	}
 	faults, err := parseFaults(s.Faults)
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"chaos/nodes"
+	"chaos/workload"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -54,13 +55,14 @@ func someSpec(r *rand.Rand) Spec {
 	s := DefaultSpec()
 	s.System = []string{"raft", "paxos", "paxos-classic"}[r.IntN(3)]
 	s.Network = []string{"", "namespaces", "relay"}[r.IntN(3)]
-	s.Nodes = 1 + r.IntN(NodesMax)
+	s.Nodes = 3 + r.IntN(NodesMax-2)
 	s.Duration = Duration(DurationMin + time.Duration(r.IntN(120_000))*time.Millisecond)
 	s.Faults = [][]string{nil, {"kill"}, {"pause", "partition-ring"}, {"partition"}, {"kill", "pause", "partition", "slow"}}[r.IntN(5)]
 	s.Workload = []string{"mixed", "register", "cas", "append", "set", "counter"}[r.IntN(6)]
 	s.Concurrency, s.Rate, s.Keys, s.KeyOps = 1+r.IntN(ConcurrencyMax), r.IntN(10_000), r.IntN(100), r.IntN(1000)
 	if r.IntN(2) == 0 {
-		s.Mix = map[string]int{"read": 1 + r.IntN(5), "write": r.IntN(5)}
+		w, _ := workload.Find(s.Workload)
+		s.Mix = map[string]int{"read": r.IntN(5), w.Functions[1]: 1 + r.IntN(5)}
 	}
 	s.Knobs.SnapshotEntries = r.IntN(3) * 50
 	if r.IntN(4) == 0 {

@@ -16,7 +16,7 @@ const storyMax = 40
 func Tell(w io.Writer, s Summary) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "\n%s: %s\n", strings.ToUpper(s.Verdict.Outcome.String()), s.Verdict.Reason)
-	if s.Interrupted != "" {
+	if s.Interrupted != "" && !strings.Contains(s.Verdict.Reason, s.Interrupted) {
 		fmt.Fprintf(&b, "The run ended early: %s.\n", s.Interrupted)
 	}
 	for _, h := range s.Harness {
@@ -46,6 +46,9 @@ func tell(b *strings.Builder, v linearizability.Verdict, left *int) {
 		return // the part has told it
 	}
 	for _, line := range v.Story {
+		if strings.TrimSuffix(line, ".") == v.Reason {
+			continue // the headline has said it
+		}
 		if *left--; *left > 0 {
 			fmt.Fprintf(b, "    %s\n", indented(line))
 		}

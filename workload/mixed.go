@@ -2,8 +2,12 @@ package workload
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
+
+	"chaos/history"
 )
 
 // all is made once, because judging asks for models often.
@@ -23,8 +27,45 @@ func Mixed() Workload {
 		New: func(o Options, r *rand.Rand) Generator {
 			return newLoad(o, r, register, cas, appends, set, counter)
 		},
-		Model: Universal,
+		Model:     Universal,
+		Functions: functions(register, cas, appends, set, counter),
 	}
+}
+
+// functions lists what the manners do, reads first.
+func functions(manners ...manner) []string {
+	out := []string{history.Read}
+	for _, m := range manners {
+		for _, w := range m.writes {
+			if !slices.Contains(out, w.f) {
+				out = append(out, w.f)
+			}
+		}
+	}
+	return out
+}
+
+// CheckMix tells what is wrong with weights for the workload's functions: one
+// that it does not have, one below 0, or none above 0 that changes a key.
+func (w Workload) CheckMix(mix map[string]int) error {
+	if len(mix) == 0 {
+		return nil
+	}
+	writes := 0
+	for _, f := range slices.Sorted(maps.Keys(mix)) {
+		switch n := mix[f]; {
+		case !slices.Contains(w.Functions, f):
+			return fmt.Errorf("workload %s has no function %.40q; it has %s", w.Name, f, strings.Join(w.Functions, ", "))
+		case n < 0:
+			return fmt.Errorf("the weight of %s is %d; weights are 0 or more", f, n)
+		case f != history.Read:
+			writes += n
+		}
+	}
+	if writes == 0 {
+		return fmt.Errorf("nothing would be written, and reads alone can't be wrong; give one of %s a weight", strings.Join(w.Functions[1:], ", "))
+	}
+	return nil
 }
 
 // single is the workload of one manner alone.
@@ -33,7 +74,7 @@ func single(about string, m manner, model Model) Workload {
 		Name:  m.name,
 		About: about,
 		New:   func(o Options, r *rand.Rand) Generator { return newLoad(o, r, m) },
-		Model: model,
+		Model: model, Functions: functions(m),
 	}
 }
 

@@ -68,6 +68,8 @@ type Workload struct {
 	About string
 	New   func(o Options, r *rand.Rand) Generator
 	Model Model
+	// Functions is what clients call, reads first.
+	Functions []string
 }
 
 // A Model is a sequential specification of one key. States are immutable.

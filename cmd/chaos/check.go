@@ -23,7 +23,7 @@ func newCheckCommand() *cobra.Command {
 		Long: `check judges a recorded history: of a run's folder, with its plan and the
 nodes' audits, or of a single history file. Nothing is written; --save renews
 the folder's verdict and report.`,
-		Example: "  chaos check results/runs/latest\n  chaos check history.jsonl --json\n  chaos check results/kept/stale-read.jsonl",
+		Example: "  chaos check results/runs/latest\n  chaos check history.jsonl --json\n  chaos check results/kept/invalid.jsonl",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return usageError{errors.New("check takes one argument: a run's folder or a history file")}

@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -53,6 +54,9 @@ func run(args []string) int {
 	return results.ExitHarness
 }
 
+// sameSignal is how long further signals count as the first one.
+const sameSignal = 50 * time.Millisecond
+
 // interruptible ends its context at the first Ctrl-C or SIGTERM; the second one
 // leaves at once: what runs on hosts goes down with us.
 func interruptible() (context.Context, func()) {
@@ -61,7 +65,12 @@ func interruptible() (context.Context, func()) {
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	go func() {
 		<-signals
+		fmt.Fprintln(os.Stderr, "\nchaos: interrupted: healing and judging what there is; once more leaves at once")
 		cancel()
+		time.Sleep(sameSignal) // a terminal or a supervisor may send one stop twice
+		for len(signals) > 0 {
+			<-signals
+		}
 		<-signals
 		fmt.Fprintln(os.Stderr, "\nchaos: left at once; nothing keeps running")
 		os.Exit(results.ExitHarness)

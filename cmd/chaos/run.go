@@ -72,7 +72,7 @@ func (f *runFlags) register(c *cobra.Command) {
 	d.IntVar(&s.KeyOps, "key-ops", s.KeyOps, "operations on a key before another takes its place; 0: the workload's own")
 	d.StringToIntVar(&s.Mix, "mix", nil, "weight of each function: read=3,write=1")
 	d.IntVar(&s.Knobs.SnapshotEntries, "snapshot-entries", 0, "entries between snapshots; 0: drawn")
-	d.StringVar(&s.Knobs.CrashAt, "crash-at", "", `a node kills itself at a crash point: "n2:after-sync:40"`)
+	d.StringVar(&s.Knobs.CrashAt, "crash-at", "", `a node kills itself at a crash point, "n2:after-sync:40", and stays down; such a run ends unknown`)
 	d.DurationVar(&f.lease, "lease", time.Duration(s.Lease), "how long a fault lives when the harness is gone")
 	d.Uint64Var(&f.seed, "seed", 0, "decides the plan; 0 draws a fresh one and prints it")
 	d.StringVar(&f.plan, "plan", "", "carry out this plan.json instead of drawing one")
@@ -140,6 +140,9 @@ func (f *runFlags) decide(c *cobra.Command) (campaign.Plan, error) {
 		return campaign.Plan{}, fmt.Errorf("--faults: %w", err)
 	}
 	f.spec.Faults = names(expanded)
+	if !c.Flags().Changed("faults") {
+		f.leaveOut(c)
+	}
 	if f.spec.Knobs.CrashAt != "" {
 		if err := checkCrashAt(f.spec.Knobs.CrashAt, f.spec.Nodes); err != nil {
 			return campaign.Plan{}, err
@@ -157,6 +160,23 @@ func (f *runFlags) decide(c *cobra.Command) (campaign.Plan, error) {
 		seed = freshSeed()
 	}
 	return campaign.Draw(f.spec, seed)
+}
+
+// leaveOut takes those default faults away that so few nodes can't suffer, and says so.
+func (f *runFlags) leaveOut(c *cobra.Command) {
+	var kept []string
+	for _, name := range f.spec.Faults {
+		fault, err := nemesis.Find(name)
+		if err == nil {
+			err = nemesis.Fits(fault, f.spec.Nodes)
+		}
+		if err == nil {
+			kept = append(kept, name)
+		} else if !f.quiet {
+			fmt.Fprintf(c.ErrOrStderr(), "note: %v: left out\n", err)
+		}
+	}
+	f.spec.Faults = kept
 }
 
 // checkCrashAt reads "n2:after-sync:40".
