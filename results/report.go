@@ -48,7 +48,7 @@ type shownEvent struct {
 // Report draws report.html: one page that needs no other file.
 func Report(s Summary, h history.History) ([]byte, error) {
 	p := page{Summary: s, Word: s.Word(), Headline: s.Verdict.Reason, Plan: PlanFile, History: HistoryFile,
-		Timeline: template.HTML(drawTimeline(h))}
+		Timeline: template.HTML(drawTimeline(h, marked(s.Verdict)))}
 	for _, r := range rows {
 		p.Rows = append(p.Rows, [2]string{r.name, r.cell(s)})
 	}
@@ -90,14 +90,20 @@ func flatten(v linearizability.Verdict) (out []part) {
 
 // evidence lists the events that the verdict points to.
 func evidence(v linearizability.Verdict, h history.History) (out []shownEvent) {
-	wanted := map[int]bool{}
-	collect(v, wanted)
+	wanted := marked(v)
 	for _, e := range h.Events {
 		if wanted[e.Index] && len(out) < eventsShown {
 			out = append(out, shownEvent{e.Index, e.Process, fmt.Sprintf("%.3f s", e.Time.Seconds()), e.Type.String(),
 				e.F, e.Key, e.Node, clip(string(e.Value)), e.Error})
 		}
 	}
+	return out
+}
+
+// marked is the set of events that a verdict points to.
+func marked(v linearizability.Verdict) map[int]bool {
+	out := map[int]bool{}
+	collect(v, out)
 	return out
 }
 

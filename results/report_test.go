@@ -155,7 +155,7 @@ func TestReportIsBounded(t *testing.T) {
 
 // A drawing is well-formed whatever little a history holds.
 func TestTimelineOfLittle(t *testing.T) {
-	if got := drawTimeline(history.History{}); got != "" {
+	if got := drawTimeline(history.History{}, nil); got != "" {
 		t.Errorf("nothing is drawn as %s", got)
 	}
 	invoke := history.Event{Process: 1, Type: history.Invoke, F: history.Read}
@@ -171,7 +171,7 @@ func TestTimelineOfLittle(t *testing.T) {
 		"a year":              {invoke, {Time: 8760 * time.Hour, Process: 1, Type: history.Info, F: history.Read}},
 		"slower than the top": {invoke, {Time: time.Minute, Process: 1, Type: history.Ok, F: history.Read}},
 	} {
-		svg := drawTimeline(numbered(events...))
+		svg := drawTimeline(numbered(events...), map[int]bool{0: true})
 		if !strings.HasPrefix(svg, "<svg") || strings.Contains(svg, "NaN") || strings.Contains(svg, "Inf") || strings.Contains(svg, "%!") {
 			t.Errorf("%s: drawn as %s", name, svg)
 		}

@@ -27,13 +27,22 @@ const (
 
 // drawTimeline draws the run as SVG: operations by outcome and latency, the
 // windows of the faults, phases and leaders.
-func drawTimeline(h history.History) string {
+// A red line marks each event of marks: those that show a violation.
+func drawTimeline(h history.History, marks map[int]bool) string {
 	if len(h.Events) == 0 {
 		return ""
 	}
 	d := drawing{end: max(h.Events[len(h.Events)-1].Time, time.Millisecond)}
 	d.operations(h)
 	d.axes()
+	drawn := 0
+	for _, e := range h.Events {
+		if marks[e.Index] && drawn < eventsShown {
+			drawn++
+			d.add(`<line class="mark" x1="%.1f" x2="%.1f" y1="0" y2="%d"><title>event %d: %s %s of %s</title></line>`,
+				d.x(e.Time), d.x(e.Time), plotHeight, e.Index, e.Type, html.EscapeString(e.F), html.EscapeString(e.Key))
+		}
+	}
 	d.y = plotHeight + 30
 	d.notes(h)
 	return fmt.Sprintf(`<svg viewBox="0 0 %d %d" role="img" aria-label="time line of the run">%s</svg>`,
