@@ -100,6 +100,9 @@ func load(path string) (r recorded, err error) {
 		}
 		name = filepath.Join(r.folder, results.HistoryFile)
 		p, err := campaign.ReadPlan(filepath.Join(r.folder, results.PlanFile))
+		if errors.Is(err, os.ErrNotExist) {
+			return r, fmt.Errorf("%s is not a run's folder: it holds no %s", path, results.PlanFile)
+		}
 		if err != nil {
 			return r, err
 		}

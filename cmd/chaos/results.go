@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"text/tabwriter"
 
@@ -77,7 +79,7 @@ func newShowCommand(root *string) *cobra.Command {
 		}
 		var runs []results.Summary
 		for _, name := range args {
-			s, err := results.ReadSummary(filepath.Join(*root, name))
+			s, err := summaryOf(*root, name)
 			if err != nil {
 				return usageError{err}
 			}
@@ -89,4 +91,21 @@ func newShowCommand(root *string) *cobra.Command {
 		return results.Table(c.OutOrStdout(), runs...)
 	}
 	return c
+}
+
+// summaryOf reads the verdict of a run that is named by its folder's name below
+// root, or by a path.
+func summaryOf(root, name string) (results.Summary, error) {
+	folder := filepath.Join(root, name)
+	if _, err := os.Stat(folder); err != nil {
+		folder = name
+	}
+	s, err := results.ReadSummary(folder)
+	if !errors.Is(err, os.ErrNotExist) {
+		return s, err
+	}
+	if _, err := os.Stat(folder); err != nil {
+		return s, fmt.Errorf("there is no run %s below %s; chaos results list names them, chaos run makes one", name, root)
+	}
+	return s, fmt.Errorf("%s has no verdict: the run did not finish; chaos check can judge its history", folder)
 }
