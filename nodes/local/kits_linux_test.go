@@ -2,6 +2,7 @@ package local_test
 
 import (
 	"context"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,9 +19,23 @@ import (
 // buildWait bounds the making of the real program.
 const buildWait = 5 * time.Minute
 
-// program builds the command, which is the node of our own systems.
+// root is the top of the tree, seen from this package.
+const root = "../.."
+
+// program builds the command, which is the node of our own systems. It looks at
+// every folder of the tree first: a test's result is kept only as long as
+// nothing changes that it looked at, and it is the built command that is tested.
 func program(t *testing.T) string {
 	t.Helper()
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() && path != root && (strings.HasPrefix(d.Name(), ".") || d.Name() == "runs") {
+			return filepath.SkipDir
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	if _, err := exec.LookPath("go"); err != nil {
 		t.Skipf("the nodes can't be built: %v", err)
 	}

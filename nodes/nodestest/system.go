@@ -20,7 +20,6 @@ import (
 const (
 	systemAnswer  = 5 * time.Second        // for an answer that must come
 	systemSilence = 150 * time.Millisecond // for one that must not
-	systemRounds  = 20                     // of a scenario, until one meets no doubt
 	systemCallers = 6                      // at the same time
 	systemAdds    = 30                     // of each of them
 )
@@ -203,13 +202,12 @@ func (k *systemKit) settle(t *testing.T) {
 func (k *systemKit) clear(t *testing.T, scenario func(prefix string) (doubt string)) {
 	t.Helper()
 	doubt := ""
-	for range systemRounds {
+	for end := time.Now().Add(kitEnough); time.Now().Before(end); time.Sleep(kitLook) {
 		if doubt = scenario(k.prefix()); doubt == "" {
 			return
 		}
-		t.Logf("once more, after %s", doubt)
 	}
-	t.Fatalf("none of %d rounds went through; the last met %s", systemRounds, doubt)
+	t.Fatalf("no round went through in %s; the last met %s", kitEnough, doubt)
 }
 
 // steps carries out steps in order, each at the next of the callers, and checks

@@ -203,6 +203,7 @@ func (k *systemKit) dead(t *testing.T) {
 // a write is in doubt. Answers that come late belong to nobody, and the same
 // command at another node happens once.
 func (k *systemKit) paused(t *testing.T) {
+	k.blink(t)
 	prefix := k.prefix()
 	m, used, other := k.hurt(t, nodes.Frozen, prefix+"k")
 	late := k.lose(t, used, prefix)
@@ -232,6 +233,24 @@ func (k *systemKit) paused(t *testing.T) {
 		k.holds(t, late.Key, "31")
 	}
 	k.holds(t, prefix+"other", "5")
+}
+
+// blink freezes a node for so short a time that a client keeps its connection:
+// the answers of what it gave up come in front of those that it waits for.
+func (k *systemKit) blink(t *testing.T) {
+	prefix := k.prefix()
+	_, used, _ := k.hurt(t, nodes.Frozen, prefix+"k")
+	used.do(t, systemSilence, step{history.Write, prefix + "late", "", "1000", ""})
+	if k.has(history.Append) {
+		used.do(t, systemSilence, step{history.Append, prefix + "list", "", "1000", ""})
+	}
+	k.heal(t, nodes.Frozen)
+	k.clear(t, func(prefix string) string {
+		return k.steps(t, prefix, []*caller{used}, []step{
+			{history.CAS, "w", "", "[1,2]", `{"swapped":false,"saw":null}`}, {history.Write, "w", "", "11", "11"},
+			{history.Read, "w", k.modes[0], "", "11"}, {history.Add, "n", "", "7", "7"},
+		})
+	})
 }
 
 // lose sends writes that are not answered, and returns the first of them. That
