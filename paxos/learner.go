@@ -79,17 +79,16 @@ func (c *Core) chosen(slot uint64, commands []consensus.Command) {
 	if learned {
 		c.record(Record{Kind: RecordLearned, Slot: slot, Commands: commands})
 	}
+	for i := range commands {
+		c.pending.decided(commands[i], c.o.ID) // even where earlier slots are missing: it needs no other slot
+	}
 	c.handOut()
 	c.decidedSlot(slot, commands)
 }
 
 // handOut applies what is decided without a gap.
 func (c *Core) handOut() {
-	entries := c.learner.advance()
-	for i := range entries {
-		c.pending.decided(entries[i].Command, c.o.ID)
-	}
-	c.out.Committed = append(c.out.Committed, entries...)
+	c.out.Committed = append(c.out.Committed, c.learner.advance()...)
 }
 
 // onLearn is phase 3 at a learner that did not propose, and the heartbeat of
