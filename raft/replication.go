@@ -128,6 +128,11 @@ func (c *Core) refusal() string {
 	return ""
 }
 
+// Lost tells whether a command that was proposed in term, and not decided before
+// e was, has lost its place: entries are decided in the order of their terms.
+// Only a copy that is still on its way to a later leader could be decided yet.
+func (c *Core) Lost(term uint64, e consensus.Entry) bool { return e.Term > term }
+
 // handlePropose takes a forwarded command. One that can't be taken is dropped:
 // its copy may still come, so nobody could call it refused.
 func (c *Core) handlePropose(cmd consensus.Command) {

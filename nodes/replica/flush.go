@@ -116,6 +116,7 @@ func (n *Node[M, R]) send() error {
 
 // apply applies what was decided, and answers everybody who can be answered.
 func (n *Node[M, R]) apply() error {
+	before := n.term
 	for _, e := range n.out.Committed {
 		r := n.machine.Apply(e)
 		n.term = e.Term
@@ -127,6 +128,9 @@ func (n *Node[M, R]) apply() error {
 		if e.Index%auditEvery == 0 {
 			n.audit.hash(e.Index, n.machine.HashString())
 		}
+	}
+	if k := len(n.out.Committed); k > 0 && n.term != before {
+		n.doubt(n.out.Committed[k-1])
 	}
 	n.answerReads()
 	n.reject()
@@ -141,6 +145,15 @@ func (n *Node[M, R]) apply() error {
 		n.config.Crash(AfterReply)
 	}
 	return nil
+}
+
+// doubt answers whose command lost its place in the log to that of another
+// leader, instead of letting him wait. A copy on its way might still be decided,
+// so its end is doubtful and no refusal.
+func (n *Node[M, R]) doubt(e consensus.Entry) {
+	for _, t := range n.waiting.takeIf(func(w waiter) bool { return w.term > 0 && n.lost(w.term, e) }) {
+		n.config.Replier.Reply(t.Conn, kv.Response{ID: t.Request, Grade: kv.Doubtful, Code: kv.Overdue, Text: "another leader's entries took its place"})
+	}
 }
 
 // answerReads answers the confirmed reads whose index is applied.

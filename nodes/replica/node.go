@@ -72,6 +72,13 @@ type merger[M, R any] interface {
 	Merge(*consensus.Output[M, R])
 }
 
+// A loser is a core that knows when a command can't be decided any more.
+type loser interface {
+	// Lost tells whether one that was proposed in term (of Status), and not
+	// decided before e was, never will be; wrong answers harm no safety.
+	Lost(term uint64, e consensus.Entry) bool
+}
+
 // A Config is what a Node is made of.
 type Config[M, R any] struct {
 	System  string // raft, paxos or paxos-classic: for audit and status
@@ -113,6 +120,7 @@ type Node[M, R any] struct {
 	config      Config[M, R]
 	core        consensus.Core[M, R]
 	merge       func(*consensus.Output[M, R]) // the core's own, where it has one
+	lost        func(term uint64, e consensus.Entry) bool
 	machine     *kv.Machine
 	journal     *Journal
 	incarnation uint64
@@ -199,6 +207,10 @@ func (n *Node[M, R]) restore(found Recovered) error {
 	if m, ok := n.core.(merger[M, R]); ok {
 		n.merge = m.Merge
 	}
+	n.lost = func(uint64, consensus.Entry) bool { return false }
+	if l, ok := n.core.(loser); ok {
+		n.lost = l.Lost
+	}
 	n.core.Restore(found.Snapshot, records)
 	return nil
 }
@@ -242,7 +254,7 @@ func (n *Node[M, R]) Propose(t Ticket, data []byte) error {
 	if n.waiting.full() {
 		return n.busy(t)
 	}
-	serial := n.waiting.add(waiter{ticket: t})
+	serial := n.waiting.add(waiter{ticket: t, term: n.core.Status().Term})
 	return n.step(n.core.Propose(consensus.Command{Origin: n.config.Options.ID, Serial: serial, Data: data}))
 }
 

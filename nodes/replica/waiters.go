@@ -1,9 +1,15 @@
 package replica
 
+import (
+	"maps"
+	"slices"
+)
+
 // A waiter is a request that waits for its answer.
 type waiter struct {
 	ticket Ticket
 	key    string // of a read
+	term   uint64 // of a command: the core's when it was proposed
 }
 
 // waiters holds who waits, by the serial of the command or the key of the read.
@@ -39,6 +45,17 @@ func (w *waiters) take(serial uint64) (waiter, bool) {
 	v, ok := w.by[serial]
 	delete(w.by, serial)
 	return v, ok
+}
+
+// takeIf removes the waiters that match, in the order in which they came.
+func (w *waiters) takeIf(match func(waiter) bool) (out []Ticket) {
+	for _, serial := range slices.Sorted(maps.Keys(w.by)) {
+		if v := w.by[serial]; match(v) {
+			delete(w.by, serial)
+			out = append(out, v.ticket)
+		}
+	}
+	return out
 }
 
 // tick counts time, and returns who has waited too long. The result is valid
