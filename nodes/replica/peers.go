@@ -25,7 +25,7 @@ const (
 	// dialsMax is how many dials to one peer are under way at once.
 	dialsMax = int(dialTimeout/dialPause) + 1
 	// peerSilence is how long a connection may go without a sign of life that
-	// was asked for, beyond the round trip that it was made with.
+	// was asked for, beyond the last round trip.
 	peerSilence = 500 * time.Millisecond
 	// tripMax is the longest round trip that is allowed for.
 	tripMax = time.Second
@@ -65,7 +65,7 @@ func (s *server[M, R]) makePeers() {
 // A link is a greeted connection.
 type link struct {
 	conn net.Conn
-	trip time.Duration // about one round trip, at most tripMax
+	trip time.Duration // of the greeting, at most tripMax
 }
 
 // run keeps a connection to the peer for as long as the server lives.
@@ -120,20 +120,18 @@ func (p *peer[M, R]) dial(ctx context.Context) link {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	var d net.Dialer
-	began := time.Now()
 	conn, err := d.DialContext(ctx, "tcp", p.addr)
 	if err != nil {
 		return link{}
 	}
-	connected := time.Now()
+	began := time.Now()
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	err = p.greet(conn)
 	if !stop() || err != nil {
 		conn.Close()
 		return link{}
 	}
-	// A lost packet or a paused process lengthens one of the two, hardly both.
-	return link{conn, min(connected.Sub(began), time.Since(connected), tripMax)}
+	return link{conn, min(time.Since(began), tripMax)}
 }
 
 func (p *peer[M, R]) greet(conn net.Conn) error {
@@ -195,7 +193,7 @@ func (p *peer[M, R]) write(conn net.Conn, broken <-chan error) (err error, whole
 		}
 		buf = p.out.take(buf)
 		if asks {
-			buf = appendFrame(buf, framePing, nil)
+			buf = appendPing(buf, time.Since(epoch))
 		}
 		if len(buf) == 0 {
 			continue
@@ -204,6 +202,22 @@ func (p *peer[M, R]) write(conn net.Conn, broken <-chan error) (err error, whole
 			return err, n == 0
 		}
 	}
+}
+
+// epoch is what pings count time from; it means nothing to others.
+var epoch = time.Now()
+
+// appendPing appends a ping that says when it was sent; its pong says the same.
+func appendPing(b []byte, now time.Duration) []byte {
+	return appendFrame(b, framePing, func(b []byte) []byte { return le.AppendUint64(b, uint64(now)) })
+}
+
+// pongTrip is the round trip that a pong ends, at most tripMax.
+func pongTrip(payload []byte, now time.Duration) time.Duration {
+	if len(payload) != pingBytes {
+		return 0
+	}
+	return max(0, min(now-time.Duration(le.Uint64(payload)), tripMax))
 }
 
 // listen waits for pongs, and returns why there are no more. Where the limit
@@ -216,12 +230,12 @@ func listen(l link) error {
 		if err := l.conn.SetReadDeadline(time.Now().Add(limit)); err != nil {
 			return err
 		}
-		kind, _, err := r.next()
+		kind, payload, err := r.next()
 		switch {
 		case err == nil && kind != framePong:
 			return errFrame
 		case err == nil:
-			again, limit = false, l.trip+peerSilence
+			again, limit = false, pongTrip(payload, time.Since(epoch))+peerSilence
 		case errors.Is(err, os.ErrDeadlineExceeded) && !again:
 			again, limit = true, stallGrace
 		default:
@@ -325,7 +339,7 @@ func (s *server[M, R]) hear(conn net.Conn, r *frameReader, from consensus.ID, he
 			}
 			batch = append(batch, input[M]{kind: inMessage, envelope: consensus.Envelope[M]{From: from, To: s.Config.Options.ID, Message: m}})
 		case framePing:
-			err = s.pong(conn)
+			err = s.pong(conn, payload)
 		case frameBye:
 			err = errBye
 		default:
@@ -341,12 +355,14 @@ func (s *server[M, R]) hear(conn net.Conn, r *frameReader, from consensus.ID, he
 	return heard, err
 }
 
-var pongFrame = appendFrame(nil, framePong, nil)
-
-func (s *server[M, R]) pong(conn net.Conn) error {
+// pong answers a ping with what it says.
+func (s *server[M, R]) pong(conn net.Conn, ping []byte) error {
+	if len(ping) > pingBytes {
+		return errFrame
+	}
 	if err := conn.SetWriteDeadline(time.Now().Add(peerSilence)); err != nil {
 		return err
 	}
-	_, err := conn.Write(pongFrame)
+	_, err := conn.Write(appendFrame(nil, framePong, func(b []byte) []byte { return append(b, ping...) }))
 	return err
 }

@@ -10,7 +10,7 @@ import (
 // Nodes talk to each other over TCP, whose checksum is enough beside the
 // decoders' own checks: nothing here is trusted, and nothing is kept on disk.
 // Each node dials each other one and sends its messages on that connection; the
-// other side answers hello with welcome and each ping with a pong, and sends
+// other side answers hello with welcome and each ping with a pong that echoes it, and sends
 // nothing else. Frames, little-endian: length of the payload 4 · type 1 · payload.
 const (
 	frameHello   = 1 // magic, version 2, from 2, to 2, the cluster's name
@@ -23,6 +23,8 @@ const (
 	frameHeader = 5
 	// peerFrameMax is the longest payload, bytes.
 	peerFrameMax = 8 << 20
+	// pingBytes is the length of a ping and of its pong.
+	pingBytes = 8
 	// greetingMax is the longest payload before the other side is known, bytes.
 	greetingMax = 512
 
