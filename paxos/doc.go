@@ -68,7 +68,8 @@
 //     than its own proposal gives the ballot up before it tells a mark again.
 //   - Multi: a node asks a majority whether anybody hears the distinguished
 //     proposer before it runs phase 1 (Core.probe), so that one which comes back
-//     from a partition disturbs nobody. Transfer and Bootstrap skip that.
+//     from a partition disturbs nobody; who lacks many decisions is not let
+//     either. Transfer and Bootstrap skip that.
 //   - Multi: commands sent to a proposer that was lost are forwarded again, so that
 //     a command may be decided twice; sessions of the state machine absorb it.
 //   - Classic: answers tell whether their sender has commands, and a proposer that

@@ -19,7 +19,7 @@ const (
 	Refuse     Kind = 5  // to phase 1a, 2a or a heartbeat: Ballot, the higher one that was promised; Slot; Classic: Tag as in Promise
 	Learn      Kind = 6  // phase 3 and heartbeat: Ballot, Mark; Slot, a slot chosen in Ballot, or 0; Tag, a read round to confirm, or 0; Classic: Tag as in Promise, Index as in Accept
 	Confirmed  Kind = 7  // to Learn with a Tag: Ballot, Tag: nothing above Ballot is promised
-	Probe      Kind = 8  // may I take over? Tag
+	Probe      Kind = 8  // may I take over? Tag; Mark
 	Grant      Kind = 9  // to Probe: Tag; Ballot, the promised one
 	CatchUp    Kind = 10 // a learner asks for decided slots from Slot on
 	Decisions  Kind = 11 // decided Proposals; Mark

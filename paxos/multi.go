@@ -7,6 +7,9 @@ const (
 	staggerTicks = 3 // after a broken connection, wait fewer than this before the first probe
 	grantTicks   = 3 // a probe that was granted keeps others away this long
 	quickProbes  = 4 // probes in quick succession; later ones come an election time-out apart
+	// lagSlots is how many decided slots a successor may lack; it would have to
+	// learn them before it could serve.
+	lagSlots = 2 * pipelineSlots
 )
 
 // leadership is what a node knows of the distinguished proposer (section 3).
@@ -201,7 +204,7 @@ func (c *Core) probe() {
 		l.timeout = c.electionTimeout()
 	}
 	l.granted, l.grantAge, l.grants = c.o.ID, 0, c.bit(c.o.ID)
-	c.toOthers(Message{Kind: Probe, Tag: l.tag})
+	c.toOthers(Message{Kind: Probe, Tag: l.tag, Mark: c.learner.mark})
 	c.countGrants()
 }
 
@@ -214,14 +217,19 @@ func (c *Core) countGrants() {
 }
 
 // onProbe grants a take-over unless a proposer was heard within the base of the
-// election time-out, or another one was granted just now. Of two nodes that
-// probe at once the one with the higher number yields.
+// election time-out, another one was granted just now, or the asker lacks much
+// of what was decided here; then it is taught instead. Of two nodes that probe
+// at once the one with the higher number yields, or the one that lacks much.
 func (c *Core) onProbe(from consensus.ID, m *Message) {
 	l, p := &c.leadership, &c.proposer
+	if m.Mark+lagSlots < c.learner.mark {
+		c.teach(from, m.Mark+1)
+		return
+	}
 	switch {
 	case p.phase == preparing || p.phase == proposing,
 		l.leader != 0 && l.leader != from && l.silence < c.o.ElectionTicks,
-		p.phase == probing && from > c.o.ID,
+		p.phase == probing && from > c.o.ID && c.learner.mark+lagSlots >= m.Mark,
 		p.phase == idle && l.granted != 0 && l.granted != from && l.grantAge < grantTicks:
 		return
 	}

@@ -63,3 +63,40 @@ func TestInstallReplacesRestored(t *testing.T) {
 		t.Fatalf("installs %v and applies %v", o.Install, o.Committed)
 	}
 }
+
+// TestLaggardDoesNotTakeOver lets a node that lacks many decisions probe first:
+// its peers teach it instead of granting, and one of them takes over.
+func TestLaggardDoesNotTakeOver(t *testing.T) {
+	for seed := range uint64(50) {
+		cl := newCluster(3, Multi, seed)
+		cl.tickAll()
+		cl.deliverAll()
+		late, early := consensus.ID(2+seed%2), consensus.ID(3-seed%2)
+		cl.cutBoth(1, late, true)
+		cl.cutBoth(early, late, true)
+		for serial := range uint64(20 * lagSlots) {
+			cl.step(cl.at(1), func(c *Core) Output { return c.Propose(consensus.Command{Origin: 1, Serial: serial + 1}) })
+			cl.deliverAll()
+		}
+		cl.crash(cl.at(1))
+		cl.mend()
+		behind, ahead := cl.at(late).core, cl.at(early).core
+		cl.step(cl.at(late), func(c *Core) Output { return c.PeerReset(1) })
+		cl.step(cl.at(early), func(c *Core) Output { return c.PeerReset(1) })
+		for range 2 * cl.o.ElectionTicks {
+			for range min(12, len(cl.net)) { // so few that catching up takes long
+				cl.deliver(0)
+				if phase := behind.proposer.phase; phase > probing && behind.learner.mark+lagSlots < ahead.learner.mark {
+					t.Fatalf("seed %d: %s takes over at slot %d while %s knows %d", seed, late, behind.learner.mark, early, ahead.learner.mark)
+				}
+			}
+			if ahead.leads() || behind.leads() {
+				break
+			}
+			cl.tickAll()
+		}
+		if cl.failure != "" || !ahead.leads() && !behind.leads() {
+			t.Fatalf("seed %d: nobody took over %s", seed, cl.failure)
+		}
+	}
+}
