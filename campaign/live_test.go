@@ -23,7 +23,8 @@ import (
 // shortPlan hurts n2 and n3 for a while, and leaves the last fault to the final heal.
 func shortPlan() Plan {
 	s := DefaultSpec()
-	s.System, s.Provider, s.Duration, s.Rate = "memory", "nowhere", Duration(1300*time.Millisecond), 3000
+	s.System, s.Provider, s.Duration, s.Rate = "memory", "nowhere", Duration(2*time.Second), 3000
+	s.Concurrency = 48 // enough at every node, however little time the machine gives us
 	s.Faults = []string{"kill", "pause"}
 	at := func(ms int, step nemesis.Step) nemesis.Step {
 		step.At = time.Duration(ms) * time.Millisecond
