@@ -21,12 +21,14 @@ type shyConn struct {
 	take  int
 	err   error
 	taken []byte
+	asked func() // called when something was written after the greeting
 }
 
 func (c *shyConn) Write(b []byte) (int, error) {
 	if !c.greeted {
 		return c.memoryConn.Write(b)
 	}
+	defer c.asked()
 	n := min(len(b), c.take)
 	c.take -= n
 	c.taken = append(c.taken, b[:n]...)
@@ -60,16 +62,17 @@ func TestPartOfARequestIsInDoubt(t *testing.T) {
 				return conn, nil
 			}
 			c := dialOurs(t, Member{ID: 1}, dial)
-			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			conn.asked = cancel
 			got := c.Do(ctx, write)
 			cancel()
 			if want := map[bool]history.Type{true: history.Fail, false: history.Info}[take == 0]; got.Type != want {
 				t.Errorf("%s after %d of %d bytes: %s %q, want %s", name, take, whole, got.Type, got.Error, want)
 			}
 			conn.take, conn.err = 1<<20, nil
-			ctx, cancel = context.WithTimeout(t.Context(), 20*time.Millisecond)
+			ctx, conn.asked = context.WithTimeout(t.Context(), patience)
 			next := c.Do(ctx, read)
-			cancel()
+			conn.asked()
 			if take < whole && (next.Type != history.Ok || len(conn.taken) != take || dials != 2) {
 				t.Errorf("%s after %d of %d bytes: %d bytes left in the end, %d dials, the next read is %s", name, take, whole, len(conn.taken), dials, next.Type)
 			}
@@ -86,12 +89,22 @@ func command(t *testing.T, e history.Event) kv.Command {
 	return c
 }
 
-// ask makes one request that has 20 ms.
+var get = kv.Command{Op: kv.Get, Key: "k"}
+
+// ask makes one request that is answered.
 func ask(t *testing.T, c *KVClient) kv.Response {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	return c.Do(ctx, kv.ModeIndex, kv.Command{Op: kv.Get, Key: "k"})
+	return c.Do(ctx, kv.ModeIndex, get)
+}
+
+// askUntil makes one request that is given up at the event.
+func askUntil(t *testing.T, c *KVClient, event <-chan struct{}) kv.Response {
+	t.Helper()
+	ctx, cancel := soon(t, event)
+	defer cancel()
+	return c.Do(ctx, kv.ModeIndex, get)
 }
 
 // client is a KVClient of a fake node, and how often it dialled.
@@ -109,11 +122,13 @@ func client(t *testing.T, cluster string, scripts ...script) (c *KVClient, dials
 // A connection that was silent for too long is given up by the next request, and
 // one whose silence nobody heard, since nobody asked, is not.
 func TestSilence(t *testing.T) {
-	mute := func(n *fakeConn) { n.greet(); silent(n) }
-	c, dials := client(t, "demo", mute, answer(kv.Response{}))
-	ask(t, c)
-	if r := ask(t, c); r.Code != kv.TimedOut || *dials != 1 {
-		t.Errorf("second: %s after %d dials", r.Code, *dials)
+	asked := make(chan struct{}, 1)
+	c, dials := client(t, "demo", mute(asked), answer(kv.Response{}))
+	for range 2 {
+		if r := askUntil(t, c, asked); r.Code != kv.TimedOut || *dials != 1 {
+			t.Errorf("no answer: %s after %d dials", r.Code, *dials)
+		}
+		c.heard = time.Now() // however slow the machine is
 	}
 	c.heard = c.heard.Add(-2 * kvSilenceMax)
 	if r := ask(t, c); r.Grade != kv.Answered || *dials != 2 {
@@ -123,24 +138,33 @@ func TestSilence(t *testing.T) {
 		n.greet()
 		q, _ := n.request()
 		n.respond(kv.Response{ID: q.ID})
+		n.request()
+		asked <- struct{}{}
 		silent(n)
 	})
 	ask(t, c)
 	c.heard = c.heard.Add(-2 * kvSilenceMax) // long idle
-	for range 2 {
-		if r := ask(t, c); r.Code != kv.TimedOut || *dials != 1 {
-			t.Errorf("after an idle time: %s after %d dials", r.Code, *dials)
-		}
+	began := time.Now()
+	if r := askUntil(t, c, asked); r.Code != kv.TimedOut || *dials != 1 {
+		t.Errorf("after an idle time: %s after %d dials", r.Code, *dials)
+	}
+	if c.heard.Before(began) {
+		t.Error("silence from before the question counts")
 	}
 }
 
 // A node that does not greet is asked on a new connection after a while.
 func TestNoGreeting(t *testing.T) {
-	c, dials := client(t, "demo", silent, answer(kv.Response{}))
-	for range 2 {
-		if r := ask(t, c); r.Grade != kv.Refused || r.Code != kv.NotSent || *dials != 1 {
-			t.Errorf("grade %d, %s after %d dials", r.Grade, r.Code, *dials)
-		}
+	came := make(chan struct{}, 1)
+	c, dials := client(t, "demo", func(n *fakeConn) { n.frame(); came <- struct{}{}; silent(n) }, answer(kv.Response{}))
+	if r := askUntil(t, c, came); r.Grade != kv.Refused || r.Code != kv.NotSent || *dials != 1 {
+		t.Errorf("grade %d, %s after %d dials", r.Grade, r.Code, *dials)
+	}
+	c.opened = time.Now() // however slow the machine is
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if r := c.Do(ctx, kv.ModeIndex, get); r.Grade != kv.Refused || r.Code != kv.NotSent || *dials != 1 {
+		t.Errorf("again: grade %d, %s after %d dials", r.Grade, r.Code, *dials)
 	}
 	c.opened = c.opened.Add(-2 * kvDialTimeout)
 	if r := ask(t, c); r.Grade != kv.Answered || *dials != 2 {

@@ -50,9 +50,13 @@ func (n *fakeConn) frame() []byte {
 	}
 }
 
-// greet reads a greeting and accepts it.
+// greet reads a greeting and accepts it. A client that gave up dialling sends none.
 func (n *fakeConn) greet() {
-	if cluster, err := kv.ParseHello(n.frame()); cluster != "demo" || err != nil {
+	body := n.frame()
+	if body == nil {
+		return
+	}
+	if cluster, err := kv.ParseHello(body); cluster != "demo" || err != nil {
 		n.t.Errorf("the client greets with %q, %v", cluster, err)
 	}
 	n.Write(kv.AppendWelcome(nil, ""))
@@ -129,6 +133,32 @@ func answer(r kv.Response) script {
 // silent waits until the client closes.
 func silent(n *fakeConn) { io.Copy(io.Discard, n) }
 
+// mute greets and answers nothing. It tells of every request that came.
+func mute(asked chan<- struct{}) script {
+	return func(n *fakeConn) {
+		n.greet()
+		for _, ok := n.request(); ok; _, ok = n.request() {
+			asked <- struct{}{}
+		}
+	}
+}
+
+// patience is for what must come: a test that waits so long has failed.
+const patience = 15 * time.Second
+
+// soon is a context that ends when the event comes, however slow the machine is.
+func soon(t *testing.T, event <-chan struct{}) (context.Context, func()) {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	go func() {
+		select {
+		case <-event:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
+}
+
 // everyFunction is one invocation of each; all but reads are graded like writes.
 func everyFunction() []history.Event {
 	out := []history.Event{write, read}
@@ -150,7 +180,7 @@ func TestEveryErrorAndItsGrade(t *testing.T) {
 	}
 	tests := []struct {
 		name     string
-		node     script
+		node     script // nil: one that greets and is silent
 		attempts int
 		want     history.Type
 		says     string
@@ -158,7 +188,6 @@ func TestEveryErrorAndItsGrade(t *testing.T) {
 		{"answered", answer(kv.Response{Result: kv.Result{Index: 8}}), 1, history.Ok, ""},
 		{"closed at once", func(n *fakeConn) {}, 1, history.Fail, "unreachable"},
 		{"closed instead of greeting", func(n *fakeConn) { n.frame() }, 1, history.Fail, "unreachable"},
-		{"never greets", silent, 1, history.Fail, "not sent in time"},
 		{"greets in garbage", func(n *fakeConn) { n.frame(); io.WriteString(n, "HTTP/1.1 400 Bad Request\r\n\r\n") }, 1, history.Fail, "unreachable"},
 		{"wrong cluster", func(n *fakeConn) { n.frame(); n.Write(kv.AppendWelcome(nil, "this is cluster other")) }, 1, history.Fail, "cluster other"},
 		{"closed before sending", func(n *fakeConn) { n.greet() }, 1, history.Info, "connection"},
@@ -166,7 +195,7 @@ func TestEveryErrorAndItsGrade(t *testing.T) {
 		{"closed within the answer", after("\x00\x00\x00\x09\x01"), 1, history.Info, "connection"},
 		{"garbage", after("what?what?"), 1, history.Info, "garbled"},
 		{"answer to nobody", after(string(kv.AppendResponse(nil, kv.Response{ID: 99}))), 1, history.Info, "garbled"},
-		{"no answer", func(n *fakeConn) { n.greet(); silent(n) }, 1, history.Info, "timed out"},
+		{"no answer", nil, 1, history.Info, "timed out"},
 		{"no leader", answer(kv.Response{Grade: kv.Refused, Code: kv.NoLeader, Leader: 3}), 1, history.Fail, "no leader (n3 leads)"},
 		{"no leader, second attempt", refused(kv.NoLeader), 2, history.Fail, "no leader"},
 		{"busy", refused(kv.Busy), 1, history.Fail, "busy"},
@@ -196,10 +225,15 @@ func TestEveryErrorAndItsGrade(t *testing.T) {
 				if sums := invoke.F == history.Add || invoke.F == history.Append; sums && want == history.Ok {
 					continue // their answers have values
 				}
-				m, dial := fakeNode(t, test.node)
+				asked := make(chan struct{}, 1)
+				node := test.node
+				if node == nil {
+					node = mute(asked)
+				}
+				m, dial := fakeNode(t, node)
 				c := dialOurs(t, m, dial)
 				invoke.Attempts = test.attempts
-				ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+				ctx, cancel := soon(t, asked)
 				got := c.Do(ctx, invoke)
 				cancel()
 				c.Close()
@@ -268,13 +302,14 @@ func TestBadInvocations(t *testing.T) {
 	}
 }
 
-// A connection outlives a time-out: the late answer is passed over, the next one
-// belongs to the next operation.
+// A connection outlives a wait in vain: the late answer is passed over, the next
+// one belongs to the next operation.
 func TestLateAnswer(t *testing.T) {
-	release := make(chan struct{})
+	asked, release := make(chan struct{}, 1), make(chan struct{})
 	m, dial := fakeNode(t, func(n *fakeConn) {
 		n.greet()
 		first, _ := n.request()
+		asked <- struct{}{}
 		<-release
 		second, _ := n.request()
 		n.respond(kv.Response{ID: first.ID, Result: kv.Result{Index: 1, Value: kv.Value{Kind: kv.Text, Text: []byte("1")}}})
@@ -283,27 +318,14 @@ func TestLateAnswer(t *testing.T) {
 	}, func(n *fakeConn) { t.Error("dialled again"); silent(n) })
 	c := dialOurs(t, m, dial)
 	defer c.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
+	ctx, cancel := soon(t, asked)
+	defer cancel()
 	if got := c.Do(ctx, write); got.Type != history.Info || got.Error != "timed out" {
 		t.Errorf("first: %s %q", got.Type, got.Error)
 	}
-	cancel()
 	close(release)
 	if got := c.Do(t.Context(), read); got.Type != history.Ok || string(got.Value) != "2" || got.At != 2 {
 		t.Errorf("second: %+v", got)
-	}
-}
-
-// A context that is cancelled without a deadline ends the wait as well.
-func TestCancel(t *testing.T) {
-	asked := make(chan struct{})
-	m, dial := fakeNode(t, func(n *fakeConn) { n.greet(); n.request(); close(asked); silent(n) })
-	c := dialOurs(t, m, dial)
-	defer c.Close()
-	ctx, cancel := context.WithCancel(t.Context())
-	go func() { <-asked; cancel() }()
-	if got := c.Do(ctx, write); got.Type != history.Info {
-		t.Errorf("%s %q", got.Type, got.Error)
 	}
 }
 
@@ -336,29 +358,30 @@ func TestDialsAgain(t *testing.T) {
 	}
 }
 
-// A node that never answers does not collect requests without bound.
+// A node that never answers does not collect requests without bound: the one
+// after OutstandingMax takes a new connection.
 func TestUnansweredRequestsAreBounded(t *testing.T) {
-	var most atomic.Int64
+	var connections, most atomic.Int64
 	m, dial := fakeNode(t, func(n *fakeConn) {
 		n.greet()
-		for count := int64(1); ; count++ {
-			if _, ok := n.request(); !ok {
-				return
-			}
+		connections.Add(1)
+		count := int64(0)
+		for _, ok := n.request(); ok; _, ok = n.request() {
+			count++
 			most.Store(max(most.Load(), count))
 		}
 	})
 	c := dialOurs(t, m, dial)
 	defer c.Close()
-	for range 2*kv.OutstandingMax + 2 {
+	for tries := 0; tries < 5000 && connections.Load() < 2; tries++ { // on a slow machine not every one is sent
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		if got := c.Do(ctx, read); got.Type != history.Fail {
 			t.Fatalf("%s %q", got.Type, got.Error)
 		}
 		cancel()
 	}
-	if most.Load() > kv.OutstandingMax {
-		t.Errorf("%d requests on one connection; at most %d are allowed", most.Load(), kv.OutstandingMax)
+	if most.Load() > kv.OutstandingMax || connections.Load() < 2 {
+		t.Errorf("%d requests on one connection, %d connections; want at most %d, then another", most.Load(), connections.Load(), kv.OutstandingMax)
 	}
 }
 
