@@ -37,14 +37,8 @@ var (
 	ErrRefused  = errors.New("kv: the node refused the greeting")
 )
 
-// AppendFrame returns b grown by a frame that holds what fill appends. It panics
-// where that is longer than FrameMax; no bounded message is.
-func AppendFrame(b []byte, fill func([]byte) []byte) []byte {
-	start := len(b)
-	return closeFrame(fill(append(b, 0, 0, 0, 0)), start)
-}
-
-// closeFrame writes the length of the frame that began at start.
+// closeFrame writes the length of the frame that began at start. It panics where
+// the frame is longer than FrameMax; no bounded message is.
 func closeFrame(b []byte, start int) []byte {
 	n := len(b) - start - 4
 	if n > FrameMax {

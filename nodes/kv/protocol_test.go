@@ -85,6 +85,25 @@ func TestRequestAndResponseRoundTrip(t *testing.T) {
 	}
 }
 
+func TestFrameLimit(t *testing.T) {
+	for _, limit := range []int{0, HelloMax, FrameMax} {
+		whole := closeFrame(make([]byte, 4+limit), 0)
+		if body, rest, ok, err := NextFrame(whole, limit); len(body) != limit || len(rest) != 0 || !ok || err != nil {
+			t.Errorf("a frame of %d bytes, the limit: %v %v", limit, ok, err)
+		}
+		if _, _, ok, err := NextFrame(whole[:len(whole)-1], limit); ok || err != nil {
+			t.Errorf("a frame of %d bytes, cut short: %v %v", limit, ok, err)
+		}
+		long := []byte{0, 0, 0, 0}
+		for i, shift := range []int{24, 16, 8, 0} {
+			long[i] = byte((limit + 1) >> shift)
+		}
+		if _, _, ok, err := NextFrame(long, limit); ok || err != ErrFrame {
+			t.Errorf("a frame of one byte past the limit %d: %v %v", limit, ok, err)
+		}
+	}
+}
+
 func TestGreetings(t *testing.T) {
 	body, _, _, _ := NextFrame(AppendHello(nil, "demo"), HelloMax)
 	if cluster, err := ParseHello(body); cluster != "demo" || err != nil {
