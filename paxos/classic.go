@@ -89,6 +89,21 @@ func (c *Core) settleClassic() {
 	}
 }
 
+// reserved tells whether a durable record already keeps this node from using
+// round again after a restart; where none does, it asks for one. Then a classic
+// proposer saves a sync in each attempt; the distinguished one starts too few.
+func (c *Core) reserved(round uint64) bool {
+	k := &c.contention
+	if c.mode == Multi || round <= k.reserved {
+		return c.mode == Classic
+	}
+	if round > k.recorded {
+		k.recorded = round + reservedRounds
+		c.record(Record{Kind: RecordRounds, Slot: k.recorded})
+	}
+	return false
+}
+
 // yields tells whether another proposer is to finish first. Nobody is let go
 // first for ever.
 func (c *Core) yields() bool {

@@ -119,21 +119,6 @@ func (c *Core) prepare() {
 	}
 }
 
-// reserved tells whether a durable record already keeps this node from using
-// round again after a restart; where none does, it asks for one. Then a classic
-// proposer saves a sync in each attempt; the distinguished one starts too few.
-func (c *Core) reserved(round uint64) bool {
-	k := &c.contention
-	if c.mode == Multi || round <= k.reserved {
-		return c.mode == Classic
-	}
-	if round > k.recorded {
-		k.recorded = round + reservedRounds
-		c.record(Record{Kind: RecordRounds, Slot: k.recorded})
-	}
-	return false
-}
-
 // choose keeps, for each slot, the accepted proposal of the highest ballot:
 // its value is the one to propose (P2c and section 2.2, phase 2a).
 func (c *Core) choose(a Proposal) {
