@@ -59,6 +59,9 @@ func TestLongRuns(t *testing.T) {
 		}
 		t.Run(name, func(t *testing.T) {
 			if !can(c.network) {
+				if needed(c.network) {
+					t.Fatalf("CHAOS_REQUIRE asks for %s, and this machine has none for us", c.network)
+				}
 				t.Skipf("this machine has no %s for us", c.network)
 			}
 			seed := 101 + i
@@ -215,6 +218,9 @@ func checkRecorded(t *testing.T, dir, what string) {
 func TestLongFullDisk(t *testing.T) {
 	needLong(t)
 	if os.Geteuid() != 0 {
+		if needed("root") {
+			t.Fatal("these tests do not run as root")
+		}
 		t.Skip("only root mounts a disk of its own")
 	}
 	dir := t.TempDir()
