@@ -17,7 +17,7 @@ func All() []Fault {
 	for _, s := range shapes {
 		out = append(out, s)
 	}
-	return append(out, Slow{})
+	return append(out, Slow{}, MachineKill{}, MachinePause{})
 }
 
 // Find returns the fault of that name; the error names the nearest right one.

@@ -17,7 +17,7 @@ func Majority(members []nodes.ID, effects []nodes.Effect) []nodes.ID {
 	sick := map[nodes.ID]bool{}
 	for _, e := range effects {
 		switch e.Kind {
-		case nodes.Down, nodes.Frozen:
+		case nodes.Down, nodes.Frozen, nodes.MachineDown, nodes.MachineFrozen:
 			sick[e.Node] = true
 		case nodes.Cut, nodes.CutData, nodes.Reset:
 			bad[nodes.Link{From: e.From, To: e.To}] = true

@@ -189,6 +189,18 @@ func (d *drawer) asked() []act {
 	panic("nemesis: unreachable: the last grouping is always taken")
 }
 
+// onNodeFaults hurt a node itself: where two of them overlap each takes one victim.
+var onNodeFaults = []string{Kill{}.Name(), Pause{}.Name(), MachineKill{}.Name(), MachinePause{}.Name()}
+
+func distinctOnNodes(names []string) (n int) {
+	for _, f := range onNodeFaults {
+		if slices.Contains(names, f) {
+			n++
+		}
+	}
+	return n
+}
+
 // plain draws windows of that many faults, overlapping.
 func (d *drawer) plain(count int) act {
 	var names []string
@@ -203,7 +215,7 @@ func (d *drawer) plain(count int) act {
 // drawn each takes one victim, and Resolve finds the second another one.
 func (d *drawer) overlapped(names []string) act {
 	var a act
-	d.single = slices.Contains(names, Kill{}.Name()) && slices.Contains(names, Pause{}.Name())
+	d.single = distinctOnNodes(names) > 1
 	var start time.Duration
 	for _, n := range names {
 		w := d.window()
@@ -251,6 +263,8 @@ func (d *drawer) rule(fault string) string {
 	choice := map[string][]string{
 		"kill":                   {"leader", "leader", "one", "follower", "minority", "majority", "all"},
 		"pause":                  {"leader", "leader", "leader", "one", "follower", "minority", "majority"},
+		"machine-kill":           {"leader", "one", "follower", "minority"},
+		"machine-pause":          {"leader", "leader", "one", "follower", "minority"},
 		"partition-one":          {"one", "leader", "follower"},
 		"partition-one-way":      {"leader", "leader", "follower"},
 		"partition-one-way-data": {"leader", "leader", "follower"},
@@ -259,7 +273,7 @@ func (d *drawer) rule(fault string) string {
 	}[fault]
 	choice = slices.DeleteFunc(choice, func(rule string) bool {
 		many := rule == "minority" || rule == "majority" || rule == "all"
-		onNode := fault == Kill{}.Name() || fault == Pause{}.Name()
+		onNode := slices.Contains(onNodeFaults, fault)
 		return d.o.Nodes < 3 && rule == "minority" || d.o.Nodes < 2 && rule == "follower" ||
 			d.single && onNode && (many || d.o.Nodes < 3 && rule == "follower")
 	})
@@ -357,7 +371,7 @@ func (s Schedule) LongestPause() time.Duration {
 	var longest time.Duration
 	since, wait := map[string]time.Duration{}, map[string]time.Duration{}
 	for _, st := range s {
-		if st.Action == Inject && st.Fault == (Pause{}).Name() {
+		if st.Action == Inject && (st.Fault == Pause{}.Name() || st.Fault == MachinePause{}.Name()) {
 			since[st.ID] = st.At
 		}
 		for id := range since {

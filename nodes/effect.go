@@ -31,7 +31,7 @@ type Effect struct {
 }
 
 // OnLink tells whether the effect speaks of a link rather than of a node.
-func (e Effect) OnLink() bool { return e.Kind != Down && e.Kind != Frozen }
+func (e Effect) OnLink() bool { return e.Kind != Down && e.Kind != Frozen && !e.OnMachine() }
 
 // String reads "n3 frozen", "n1→n2 cut", "clients→n2 delayed 20ms±5ms".
 func (e Effect) String() string {

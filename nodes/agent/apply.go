@@ -40,6 +40,7 @@ func (f *Fleet) Verify(ctx context.Context, injection string) (nodes.Evidence, e
 		err := f.nodes(effects, ev, func(c *Controller, s nodes.NodeState) ([]nodes.Proof, error) {
 			return c.Prove(ctx, s)
 		})
+		f.proveMachines(ctx, effects, ev)
 		if named := linksOf(effects); len(named) > 0 {
 			err = errors.Join(err, f.prove(ctx, named, ev))
 		}
@@ -59,7 +60,12 @@ func (f *Fleet) Revert(ctx context.Context, injection string) (nodes.Evidence, e
 			return fmt.Errorf("agent: there is no injection %q to revert", injection)
 		}
 		f.remember(injection)
-		return f.enforce(ctx, effects, true, ev)
+		err := f.enforce(ctx, effects, true, ev)
+		if err != nil && len(f.onMachines(effects)) > 0 {
+			f.wanted.Add(injection, effects) // so that it can be tried again: nobody else thaws a machine
+			f.remember(injection)
+		}
+		return err
 	})
 }
 
@@ -95,6 +101,9 @@ func (f *Fleet) check(effects []nodes.Effect) error {
 		if e.OnLink() {
 			ok = e.From != e.To && (known(e.From) || e.From == nodes.Clients) && (known(e.To) || e.To == nodes.Clients)
 		}
+		if e.OnMachine() {
+			ok = ok && f.host(e.Node).Machine != nil
+		}
 		if !ok || e.Delay < 0 || e.Jitter < 0 {
 			return fmt.Errorf("agent: the effect %q does not fit this cluster", e)
 		}
@@ -105,6 +114,9 @@ func (f *Fleet) check(effects []nodes.Effect) error {
 // enforce brings the nodes and links that the effects speak of to what is
 // wanted now, and proves it. revive starts nodes that are wanted up.
 func (f *Fleet) enforce(ctx context.Context, effects []nodes.Effect, revive bool, ev *nodes.Evidence) error {
+	if err := f.machines(ctx, effects, ev); err != nil {
+		return err
+	}
 	var errs [2]error
 	var work sync.WaitGroup
 	named := linksOf(effects)
@@ -131,7 +143,7 @@ func (f *Fleet) nodes(effects []nodes.Effect, ev *nodes.Evidence,
 	do func(*Controller, nodes.NodeState) ([]nodes.Proof, error)) error {
 	var hosts []*host
 	for _, h := range f.hosts {
-		if slices.ContainsFunc(effects, func(e nodes.Effect) bool { return !e.OnLink() && e.Node == h.Self.ID }) {
+		if slices.ContainsFunc(effects, func(e nodes.Effect) bool { return !e.OnLink() && !e.OnMachine() && e.Node == h.Self.ID }) {
 			hosts = append(hosts, h)
 		}
 	}
@@ -156,6 +168,9 @@ func (f *Fleet) one(h *host, do func(*Controller, nodes.NodeState) ([]nodes.Proo
 	if c == nil {
 		return []nodes.Proof{{What: h.Self.ID.String(), How: errLost.Error()}}, nil
 	}
+	if h.isAway() {
+		return []nodes.Proof{{What: h.Self.ID.String(), How: "its machine is down or frozen"}}, nil
+	}
 	proofs, err := do(c, f.wanted.Node(h.Self.ID))
 	if errors.Is(err, errLost) {
 		return []nodes.Proof{{What: h.Self.ID.String(), How: err.Error()}}, nil
@@ -177,9 +192,8 @@ func linksOf(effects []nodes.Effect) (out []nodes.Link) {
 // show at once what is wanted is probed again: a single datagram may get lost.
 func (f *Fleet) prove(ctx context.Context, named []nodes.Link, ev *nodes.Evidence) error {
 	wanted := f.wanted.Links()
-	pending := append(slices.Clone(named), f.others(named)...)
-	proofs := make(map[nodes.Link]nodes.Proof, len(pending))
-	all := slices.Clone(pending)
+	all := append(slices.Clone(named), f.others(named)...)
+	proofs, pending := f.silenced(all)
 	for round := 0; round < probeRounds && len(pending) > 0; round++ {
 		seen, err := f.links.Probe(ctx, pending)
 		if err != nil {
@@ -209,7 +223,7 @@ func (f *Fleet) others(named []nodes.Link) (out []nodes.Link) {
 	for _, from := range f.hosts {
 		for _, to := range f.hosts {
 			l := nodes.Link{From: from.Self.ID, To: to.Self.ID}
-			if from != to && !slices.Contains(named, l) && from.controller() != nil && to.controller() != nil {
+			if from != to && !slices.Contains(named, l) && from.present() && to.present() {
 				out = append(out, l)
 			}
 		}

@@ -22,6 +22,7 @@ const (
 	reopenWait    = 10 * time.Second      // for one try
 	linksWait     = 5 * time.Second       // for the links of fresh hosts to come up
 	farewellWait  = 10 * time.Second      // for an agent to heal and end, where ctx allows more
+	fetchWait     = 10 * time.Second      // for the files of all nodes, where ctx allows more
 	defaultFolder = "nodes"               // below the run's folder
 )
 
@@ -37,6 +38,11 @@ type Host struct {
 	Open func(ctx context.Context) (io.ReadWriteCloser, error)
 	// Adapt, where set, changes how the node is started here: the path of the program.
 	Adapt func(nodes.Exec) nodes.Exec
+	// Fetch, where set, brings the node's files into the run's folder. It is
+	// called when the node has ended.
+	Fetch func(ctx context.Context) error
+	// Machine, where set, hurts the host as a whole.
+	Machine Machine
 }
 
 // FleetOptions say what a Fleet consists of.
@@ -88,6 +94,7 @@ type host struct {
 	mu     sync.Mutex
 	ctl    *Controller // nil while the agent is lost
 	pushed []linkWant  // what the agent's firewall was last brought to
+	away   bool        // the machine is down or frozen because we want it so
 }
 
 var _ nodes.Cluster = (*Fleet)(nil)
@@ -164,6 +171,7 @@ func (f *Fleet) Close(ctx context.Context) error {
 		return nil
 	}
 	f.work.Wait() // without holding op, for which a watcher may be waiting
+	f.fetch(ctx)
 	if f.o.Stop != nil {
 		stopped := f.o.Stop(ctx)
 		if stopped == nil && f.o.StopEndsAll && err != nil {
@@ -191,11 +199,26 @@ func (f *Fleet) farewell(ctx context.Context) (first bool, err error) {
 	defer cancel()
 	return true, f.each(f.hosts, func(h *host) error {
 		c := h.controller()
-		if c == nil {
+		if c == nil || h.isAway() {
 			return nil
 		}
 		if err := c.Close(ctx); err != nil && !errors.Is(err, errLost) {
 			return fmt.Errorf("agent: closing %s: %w", h.Self.ID, err)
+		}
+		return nil
+	})
+}
+
+// fetch brings the files of every node into the run's folder. What can't be had
+// is told and fails nothing: the record of the run is complete without.
+func (f *Fleet) fetch(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, fetchWait)
+	defer cancel()
+	_ = f.each(f.hosts, func(h *host) error {
+		if h.Fetch != nil && !h.isAway() {
+			if err := h.Fetch(ctx); err != nil {
+				f.log(fmt.Sprintf("the files of %s: %v", h.Self.ID, err))
+			}
 		}
 		return nil
 	})
@@ -259,13 +282,10 @@ func (f *Fleet) watch(h *host, c *Controller) {
 		case <-f.ctx.Done():
 			return
 		}
-		if f.ctx.Err() != nil {
+		if f.ctx.Err() != nil || h.forget(c) {
 			return
 		}
 		lost := time.Now()
-		h.mu.Lock()
-		h.ctl = nil
-		h.mu.Unlock()
 		f.lost(h, "the agent was lost: "+text(c.Err()))
 		if c = f.reopen(h); c != nil {
 			f.lost(h, fmt.Sprintf("the agent is back after %s", time.Since(lost).Round(time.Millisecond)))
@@ -389,6 +409,24 @@ func (h *host) controller() *Controller {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.ctl
+}
+
+// forget notes that a controller is gone, and tells whether nobody has to bring
+// it back: its machine is away, or has a new one already.
+func (h *host) forget(c *Controller) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.ctl != c {
+		return true
+	}
+	h.ctl = nil
+	return h.away
+}
+
+func (h *host) isAway() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.away
 }
 
 // each does the same on many hosts at once and returns all errors, in order.

@@ -41,8 +41,11 @@ func (a *agentLinks) Set(ctx context.Context, wanted map[nodes.Link]nodes.LinkSt
 	return a.fleet.each(a.fleet.hosts, func(h *host) error {
 		want := wantOf(h.Self.ID, wanted)
 		h.mu.Lock()
-		c, same := h.ctl, reflect.DeepEqual(want, h.pushed)
+		c, same, away := h.ctl, reflect.DeepEqual(want, h.pushed), h.away
 		h.mu.Unlock()
+		if away { // it is brought to what is wanted when it comes back
+			return nil
+		}
 		if c == nil && len(want) > 0 {
 			return fmt.Errorf("agent: %s: %w", h.Self.ID, errLost)
 		}

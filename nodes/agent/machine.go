@@ -1,0 +1,144 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+
+	"chaos/nodes"
+)
+
+// A Machine is a host that can be hurt as a whole, from outside: a container.
+type Machine interface {
+	// Bring makes the machine what s asks for, starts it again where it was
+	// down, and proves it from what the system outside shows.
+	Bring(ctx context.Context, s nodes.MachineState) ([]nodes.Proof, error)
+	// Prove reads whether the machine is what s says, and changes nothing.
+	Prove(ctx context.Context, s nodes.MachineState) []nodes.Proof
+}
+
+// onMachines lists the hosts whose machines the effects speak of.
+func (f *Fleet) onMachines(effects []nodes.Effect) (out []*host) {
+	for _, h := range f.hosts {
+		if slices.ContainsFunc(effects, func(e nodes.Effect) bool { return e.OnMachine() && e.Node == h.Self.ID }) {
+			out = append(out, h)
+		}
+	}
+	return out
+}
+
+// machines brings the machines that the effects speak of to what is wanted. One
+// that comes back gets its links before its node, so that no fault has a gap.
+func (f *Fleet) machines(ctx context.Context, effects []nodes.Effect, ev *nodes.Evidence) error {
+	return f.eachMachine(effects, ev, func(h *host) ([]nodes.Proof, error) {
+		s := f.wanted.Machine(h.Self.ID)
+		if !s.Well() {
+			h.leave()
+		}
+		proofs, err := h.Machine.Bring(ctx, s)
+		if err != nil {
+			return proofs, fmt.Errorf("agent: the machine of %s: %w", h.Self.ID, err)
+		}
+		if s.Well() {
+			more, err := f.welcome(ctx, h)
+			return append(proofs, more...), err
+		}
+		return proofs, nil
+	})
+}
+
+func (f *Fleet) proveMachines(ctx context.Context, effects []nodes.Effect, ev *nodes.Evidence) {
+	_ = f.eachMachine(effects, ev, func(h *host) ([]nodes.Proof, error) {
+		return h.Machine.Prove(ctx, f.wanted.Machine(h.Self.ID)), nil
+	})
+}
+
+// eachMachine adds the proofs in the order of the nodes.
+func (f *Fleet) eachMachine(effects []nodes.Effect, ev *nodes.Evidence, do func(*host) ([]nodes.Proof, error)) error {
+	hosts := f.onMachines(effects)
+	var mu sync.Mutex
+	proofs := map[nodes.ID][]nodes.Proof{}
+	err := f.each(hosts, func(h *host) error {
+		p, err := do(h)
+		mu.Lock()
+		defer mu.Unlock()
+		proofs[h.Self.ID] = p
+		return err
+	})
+	for _, h := range hosts {
+		ev.Proofs = append(ev.Proofs, proofs[h.Self.ID]...)
+	}
+	return err
+}
+
+// leave notes that a machine is about to go because we want it so: its agent
+// is not lost.
+func (h *host) leave() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.away = true
+}
+
+// welcome brings the agent of a machine that is well again to what is wanted. An
+// agent that only slept goes on; any other is opened anew.
+func (f *Fleet) welcome(ctx context.Context, h *host) ([]nodes.Proof, error) {
+	id := h.Self.ID
+	h.mu.Lock()
+	c, away := h.ctl, h.away
+	h.mu.Unlock()
+	if !away {
+		return nil, nil
+	}
+	woke := false
+	if c != nil {
+		_, err := c.Status(ctx)
+		if woke = err == nil; !woke {
+			c.conn.close(errLost)
+		}
+	}
+	if woke {
+		if links := wantOf(id, f.wanted.Links()); f.o.Links == nil {
+			if err := c.links(ctx, links); err != nil {
+				return nil, fmt.Errorf("agent: the links of %s: %w", id, err)
+			}
+			h.mu.Lock()
+			h.pushed = links
+			h.mu.Unlock()
+		}
+	} else {
+		if err := f.open(ctx, h); err != nil {
+			return nil, err
+		}
+		c = h.controller()
+		f.work.Add(1)
+		go f.watch(h, c)
+	}
+	h.mu.Lock()
+	h.away = false
+	h.mu.Unlock()
+	return c.Node(ctx, f.wanted.Node(id), false)
+}
+
+// present tells that the host's agent can be asked.
+func (h *host) present() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.ctl != nil && !h.away
+}
+
+// silenced sorts out the links that a machine which is down or frozen leaves
+// nothing to observe of: nothing passes there, whatever else is wanted.
+func (f *Fleet) silenced(links []nodes.Link) (map[nodes.Link]nodes.Proof, []nodes.Link) {
+	proofs := make(map[nodes.Link]nodes.Proof, len(links))
+	var pending []nodes.Link
+	for _, l := range links {
+		i := slices.IndexFunc(f.hosts, func(h *host) bool { return (h.Self.ID == l.From || h.Self.ID == l.To) && h.isAway() })
+		if i < 0 {
+			pending = append(pending, l)
+			continue
+		}
+		proofs[l] = nodes.Proof{What: linkName(l), Holds: true, How: fmt.Sprintf("the machine of %s is down or frozen", f.hosts[i].Self.ID)}
+	}
+	return proofs, pending
+}
