@@ -20,12 +20,14 @@ import (
 
 const (
 	minKey       = 16              // bytes of a key that guards a socket
+	maxKey       = 4 << 10         // bytes of the file that holds it
 	maxStrangers = 8               // connections served or refused at once
 	acceptPause  = time.Second / 4 // after a failed accept, before the next
 )
 
 func newAgentCommand() *cobra.Command {
 	var listen, keyFile string
+	var door bool
 	c := &cobra.Command{
 		Use:    "agent",
 		Short:  "be the hands of chaos on a host: start, hurt and heal one node",
@@ -37,8 +39,10 @@ its controller goes silent or the stream ends.
 
 It speaks JSON lines over its standard input and output, with one controller. So
 it runs wherever a stream can be had: in a container's attach stream, in an SSH
-session, beside the harness. With --listen it takes controllers over TCP
-instead, one at a time, and each must show the key.
+session, beside the harness. With --door the stream carries
+connections to the node and its files, too. With --listen doors are opened at a
+TCP address, to who proves to know the key; the file is read for each one, so that
+the key may be made later.
 
 It needs CAP_NET_ADMIN in its network namespace for faults of links, and touches
 no table of the firewall but its own, chaos_<run>.`,
@@ -47,18 +51,21 @@ no table of the firewall but its own, chaos_<run>.`,
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
 			defer stop()
 			o := agent.ServeOptions{Seed: uint64(time.Now().UnixNano()), Log: func(line string) { fmt.Fprintln(os.Stderr, line) }}
-			if listen == "" {
-				return agent.Serve(ctx, standardStream{os.Stdin, os.Stdout}, o)
+			switch stdio := (standardStream{os.Stdin, os.Stdout}); {
+			case listen != "" && keyFile == "":
+				return usageError{errors.New("--listen needs --key-file: whoever reaches the address could stop the node")}
+			case listen != "":
+				o.Sole = &sync.Mutex{}
+				return serveDoors(ctx, listen, keyFile, o)
+			case door:
+				return agent.ServeDoor(ctx, stdio, o)
+			default:
+				return agent.Serve(ctx, stdio, o)
 			}
-			key, err := readKey(keyFile)
-			if err != nil {
-				return err
-			}
-			o.Key, o.Sole = key, &sync.Mutex{}
-			return serveAgents(ctx, listen, o)
 		},
 	}
 	c.Flags().StringVar(&listen, "listen", "", "take controllers at this TCP address instead of standard input and output")
+	c.Flags().BoolVar(&door, "door", false, "carry connections and files over the stream, too")
 	c.Flags().StringVar(&keyFile, "key-file", "", "file with the key that controllers must show; needed with --listen")
 	return c
 }
@@ -74,10 +81,12 @@ func (s standardStream) Write(b []byte) (int, error) { return s.out.Write(b) }
 func (s standardStream) Close() error { return errors.Join(s.ReadCloser.Close(), s.out.Close()) }
 
 func readKey(path string) (string, error) {
-	if path == "" {
-		return "", errors.New("--listen needs --key-file: whoever reaches the address could stop the node")
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
 	}
-	b, err := os.ReadFile(path)
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxKey))
 	if err != nil {
 		return "", err
 	}
@@ -88,8 +97,8 @@ func readKey(path string) (string, error) {
 	return string(b), nil
 }
 
-// serveAgents serves one controller after the other until ctx ends.
-func serveAgents(ctx context.Context, addr string, o agent.ServeOptions) error {
+// serveDoors opens doors until ctx ends. No more than one controller has the agent.
+func serveDoors(ctx context.Context, addr, keyFile string, o agent.ServeOptions) error {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		return err
@@ -112,7 +121,13 @@ func serveAgents(ctx context.Context, addr string, o agent.ServeOptions) error {
 		room <- struct{}{}
 		work.Go(func() {
 			defer func() { <-room }()
-			if err := agent.Serve(ctx, conn, o); err != nil {
+			one, err := o, error(nil)
+			if one.Key, err = readKey(keyFile); err == nil {
+				err = agent.ServeDoor(ctx, conn, one)
+			} else {
+				conn.Close()
+			}
+			if err != nil {
 				o.Log(err.Error())
 			}
 		})

@@ -18,6 +18,7 @@ import (
 const (
 	drainWait   = 500 * time.Millisecond // for the last answers to be written
 	maxObserve  = 30 * time.Second       // the longest that a controller may let us wait for probes
+	leaseTicks  = 16                     // looks at the clock within a lease
 	observeTick = 200 * time.Microsecond // between two looks at counters and probes
 )
 
@@ -30,7 +31,6 @@ type server struct {
 	wall   *wall   // nil where there is none
 	noWall error   // and why
 	echo   *prober // nil without a probe port
-	lease  *time.Timer
 }
 
 func serve(ctx context.Context, stream io.ReadWriteCloser, o ServeOptions) error {
@@ -131,12 +131,14 @@ func (s *server) open() (err error) {
 func (s *server) loop() error {
 	requests, ended := make(chan request), make(chan error, 1)
 	go func() { ended <- s.read(requests) }()
-	s.lease = time.NewTimer(s.hello.Lease)
-	defer s.lease.Stop()
+	// Ticks, not a timer: who was frozen for longer than a lease has missed but
+	// one of them, and finds the beats that wait for it before it gives up.
+	lease, silent := time.NewTicker(s.hello.Lease/leaseTicks), 0
+	defer lease.Stop()
 	for {
 		select {
 		case r := <-requests:
-			s.lease.Reset(s.hello.Lease)
+			silent = 0
 			if r.Op == opBye {
 				err := s.heal()
 				s.reply(answer{ID: r.ID, Error: text(err)})
@@ -146,8 +148,10 @@ func (s *server) loop() error {
 			s.handle(r)
 		case exit := <-s.node.exits:
 			s.reply(answer{Incident: &exit})
-		case <-s.lease.C:
-			return fmt.Errorf("agent: no beat came for %s", s.hello.Lease)
+		case <-lease.C:
+			if silent++; silent > leaseTicks {
+				return fmt.Errorf("agent: no beat came for %s", s.hello.Lease)
+			}
 		case err := <-ended:
 			if errors.Is(err, io.EOF) {
 				return nil
