@@ -33,6 +33,9 @@ type Effect struct {
 // OnLink tells whether the effect speaks of a link rather than of a node.
 func (e Effect) OnLink() bool { return e.Kind != Down && e.Kind != Frozen && !e.OnMachine() }
 
+// Bounded tells whether the effect's numbers make sense.
+func (e Effect) Bounded() bool { return e.Delay >= 0 && e.Jitter >= 0 }
+
 // String reads "n3 frozen", "n1→n2 cut", "clients→n2 delayed 20ms±5ms".
 func (e Effect) String() string {
 	if !e.OnLink() {

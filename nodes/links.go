@@ -24,4 +24,19 @@ type Observation struct {
 	Took    time.Duration // on its one way, where it passed: how long the link held it back
 	Dropped uint64        // how much the link's own counter of drops grew by this probe
 	How     string        // what was read, in words: "probe lost, drop counter 3→4"
+	Train   Train         // where the state of the link needs more than one probe
+}
+
+// A Train is what became of many probes of one link, sent one after the other.
+// Its zero value says that there was none.
+type Train struct {
+	Sent    int           `json:"sent"`              // that count
+	Arrived int           `json:"arrived"`           // of them, each counted once
+	Doubled int           `json:"doubled,omitempty"` // arrivals beyond the first of each
+	Late    int           `json:"late,omitempty"`    // arrived after one that was sent later
+	Refused int           `json:"refused,omitempty"` // found the link's queue full, where its rate is limited
+	Bytes   int64         `json:"bytes,omitempty"`   // that arrived, as the link counts them
+	Load    int64         `json:"load,omitempty"`    // all bytes that the link took from the first probe to the last
+	Wait    time.Duration `json:"wait,omitempty"`    // until the first arrived, counted from its coming to the link
+	Span    time.Duration `json:"span,omitempty"`    // until the last one arrived, counted likewise
 }

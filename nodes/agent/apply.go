@@ -104,7 +104,7 @@ func (f *Fleet) check(effects []nodes.Effect) error {
 		if e.OnMachine() {
 			ok = ok && f.host(e.Node).Machine != nil
 		}
-		if !ok || e.Delay < 0 || e.Jitter < 0 {
+		if !ok || !e.Bounded() {
 			return fmt.Errorf("agent: the effect %q does not fit this cluster", e)
 		}
 	}
@@ -236,32 +236,4 @@ func (f *Fleet) others(named []nodes.Link) (out []nodes.Link) {
 		sample[i] = out[i*len(out)/maxWellProbes]
 	}
 	return sample
-}
-
-// judge compares what a probe showed with what is wanted of the link.
-func judge(s nodes.LinkState, o nodes.Observation) nodes.Proof {
-	p := nodes.Proof{What: linkName(o.Link) + " " + stateName(s), How: o.How}
-	switch {
-	case s.Cut || s.CutData:
-		p.Holds = !o.Passed && o.Dropped > 0
-	case s.Delay > 0:
-		p.Holds = o.Passed && o.Took >= time.Duration(s.Delay-s.Jitter)
-	default:
-		p.Holds = o.Passed
-	}
-	return p
-}
-
-func stateName(s nodes.LinkState) string {
-	switch {
-	case s.Cut:
-		return string(nodes.Cut)
-	case s.CutData:
-		return string(nodes.CutData)
-	case s.Delay > 0 || s.Jitter > 0:
-		return fmt.Sprintf("%s %s±%s", nodes.Delayed, time.Duration(s.Delay), time.Duration(s.Jitter))
-	case s.Reset:
-		return string(nodes.Reset)
-	}
-	return "well"
 }

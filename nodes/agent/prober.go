@@ -37,6 +37,14 @@ type prober struct {
 	order  []uint64                // of announcement, to forget
 }
 
+// A train is many probes of one nonce, sent one after the other, where a single
+// one tells too little.
+type train struct {
+	Count int `json:"count"`          // probes that count
+	Tail  int `json:"tail,omitempty"` // and those sent after them, which overtake late ones
+	Size  int `json:"size"`           // bytes of each, at least trainSize
+}
+
 type probeRecord struct {
 	before  uint64    // the link's counter when it was announced
 	queued  time.Time // when the delay queue saw it

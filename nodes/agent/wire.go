@@ -64,12 +64,14 @@ type linkWant struct {
 type sending struct {
 	To    nodes.ID `json:"to"`
 	Nonce uint64   `json:"nonce,string"`
+	Train *train   `json:"train,omitempty"` // nil: a single probe
 }
 
 // A watching is one probe that should reach, or fail to reach, this host.
 type watching struct {
 	Link  nodes.Link `json:"link"`
 	Nonce uint64     `json:"nonce,string"` // names the probe; never equal for two
+	Train *train     `json:"train,omitempty"`
 }
 
 // An answer is one line from an agent: to the request with its ID, or with ID 0
@@ -92,6 +94,7 @@ type seen struct {
 	Held    time.Duration `json:"held,omitempty"` // from its arrival at the host to its delivery; 0: not held
 	Before  uint64        `json:"before"`         // the link's counter of drops when the probe was announced
 	Dropped uint64        `json:"dropped"`        // and how much it grew
+	Train   *nodes.Train  `json:"train,omitempty"`
 }
 
 // Status is what an agent says of itself.
