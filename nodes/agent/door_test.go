@@ -1,0 +1,240 @@
+package agent_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"chaos/nodes"
+	"chaos/nodes/agent"
+)
+
+// doors are both ends of a door over a socket of this machine.
+func doors(t *testing.T, o agent.ServeOptions, key string) (*agent.Door, <-chan error, error) {
+	t.Helper()
+	here, there := sockets(t)
+	ended := make(chan error, 1)
+	go func() { ended <- agent.ServeDoor(context.WithoutCancel(t.Context()), there, o) }()
+	d, err := agent.OpenDoor(t.Context(), here, key)
+	if err == nil {
+		t.Cleanup(func() { d.Close() })
+	}
+	return d, ended, err
+}
+
+func sockets(t *testing.T) (here, there net.Conn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if here, err = net.Dial("tcp", l.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	if there, err = l.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { here.Close(); there.Close() })
+	return here, there
+}
+
+func TestDoorKey(t *testing.T) {
+	const key = "a key of sixteen"
+	for _, c := range []struct{ host, controller, want string }{
+		{key, key, ""}, {"", "", ""},
+		{key, "a key of sixteeN", "not taken"}, {key, "", "asks for a key"}, {"", key, "no key"},
+	} {
+		d, ended, err := doors(t, agent.ServeOptions{Key: c.host}, c.controller)
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("host %q, controller %q: %v", c.host, c.controller, err)
+		}
+		if d != nil {
+			d.Close()
+		}
+		if end := <-ended; (end == nil) == (c.host != c.controller && c.host != "") {
+			t.Errorf("host %q, controller %q: the host ended with %v", c.host, c.controller, end)
+		}
+	}
+}
+
+// TestDoorStrangers: whoever is at the other end, the error says so.
+func TestDoorStrangers(t *testing.T) {
+	for say, want := range map[string]string{
+		"":                          "no greeting",
+		"Welcome to Debian\n":       "Welcome to Debian",
+		"chaos door 2 -\n":          "version 2",
+		strings.Repeat("x", 10_000): "longer than",
+		"chaos door 1 00\nwrong\n":  "does not know the key",
+	} {
+		here, there := sockets(t)
+		go func() { io.WriteString(there, say); there.(*net.TCPConn).CloseWrite() }()
+		if _, err := agent.OpenDoor(t.Context(), here, "a key of sixteen"); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("a host that says %.20q: %v", say, err)
+		}
+	}
+	here, _ := sockets(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if _, err := agent.OpenDoor(ctx, here, ""); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a silent host: %v", err)
+	}
+}
+
+func TestDoorDial(t *testing.T) {
+	d, _, err := doors(t, agent.ServeOptions{}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := nodes.Member{ID: 1, Host: "127.0.0.1", Client: l.Addr().(*net.TCPAddr).Port}
+	c, err := d.Dial(t.Context(), m, nodes.ClientPort)
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprint(c, "ask")
+	buf := make([]byte, 3)
+	if _, err := io.ReadFull(theirs, buf); err != nil || string(buf) != "ask" {
+		t.Errorf("the node got %q, %v", buf, err)
+	}
+	io.WriteString(theirs, "all of a long answer")
+	theirs.Close() // what was said before must arrive all the same
+	if got, err := io.ReadAll(c); err != nil || string(got) != "all of a long answer" {
+		t.Errorf("the client got %q, %v", got, err)
+	}
+	l.Close()
+	if _, err := d.Dial(t.Context(), m, nodes.ClientPort); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("nobody listens: %v", err)
+	}
+	m.Host = "192.0.2.1"
+	if _, err := d.Dial(t.Context(), m, nodes.ClientPort); err == nil || !strings.Contains(err.Error(), "no address of this host") {
+		t.Errorf("another host: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := d.Dial(ctx, m, nodes.ClientPort); !errors.Is(err, context.Canceled) {
+		t.Errorf("a dial given up: %v", err)
+	}
+	d.Close()
+	if _, err := d.Dial(t.Context(), m, nodes.ClientPort); err == nil {
+		t.Error("a closed door was passed")
+	}
+}
+
+// TestDoorEnds: when the door's stream ends the agent behind it heals, and a
+// second controller is refused until then.
+func TestDoorEnds(t *testing.T) {
+	d, ended, err := doors(t, agent.ServeOptions{}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	connect := func() (*agent.Controller, error) {
+		stream, err := d.Agent(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return agent.Connect(t.Context(), stream, hello(), nil)
+	}
+	c, err := connect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := connect(); err == nil || !strings.Contains(err.Error(), "another") {
+		t.Errorf("a second controller: %v", err)
+	}
+	if err := c.Exec(t.Context(), sleeper(), t.TempDir()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Node(t.Context(), nodes.NodeState{}, true); err != nil {
+		t.Fatal(err)
+	}
+	s, err := c.Status(t.Context())
+	if err != nil || s.Node == 0 {
+		t.Fatalf("%+v, %v", s, err)
+	}
+	d.Close()
+	<-ended
+	if err := syscall.Kill(s.Node, 0); !errors.Is(err, syscall.ESRCH) {
+		t.Errorf("the node lives on behind a closed door: %v", err)
+	}
+	<-c.Done()
+}
+
+func TestDoorFetch(t *testing.T) {
+	d, _, err := doors(t, agent.ServeOptions{}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	from, into := t.TempDir(), filepath.Join(t.TempDir(), "n1")
+	files := map[string]string{"log.txt": "a log", "journal/1": strings.Repeat("\x00", 1<<20), "empty": ""}
+	for name, content := range files {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(from, name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(from, name), []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("/etc/passwd", filepath.Join(from, "link")); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Fetch(t.Context(), from, into); err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range files {
+		if got, err := os.ReadFile(filepath.Join(into, name)); err != nil || string(got) != content {
+			t.Errorf("%s: %d bytes, %v", name, len(got), err)
+		}
+	}
+	if _, err := os.Lstat(filepath.Join(into, "link")); err == nil {
+		t.Error("a link was followed or copied")
+	}
+	if err := d.Fetch(t.Context(), filepath.Join(from, "nowhere"), into); err != nil {
+		t.Errorf("no such folder: %v", err)
+	}
+}
+
+// TestUnpackStays: a host can't write outside of the run's folder.
+func TestUnpackStays(t *testing.T) {
+	for name, h := range map[string]tar.Header{
+		"up":       {Name: "../out", Typeflag: tar.TypeReg, Size: 1},
+		"absolute": {Name: "/tmp/chaos-out", Typeflag: tar.TypeReg, Size: 1},
+		"link":     {Name: "link", Typeflag: tar.TypeSymlink, Linkname: "/etc"},
+		"huge":     {Name: "huge", Typeflag: tar.TypeReg, Size: 1 << 40},
+	} {
+		var b bytes.Buffer
+		z := gzip.NewWriter(&b)
+		w := tar.NewWriter(z)
+		if err := w.WriteHeader(&h); err != nil {
+			t.Fatal(err)
+		}
+		io.WriteString(w, "x")
+		w.Flush()
+		z.Close()
+		dir := t.TempDir()
+		if err := agent.Unpack(&b, filepath.Join(dir, "in")); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+		if left, _ := filepath.Glob(filepath.Join(dir, "*")); len(left) != 1 {
+			t.Errorf("%s: %v", name, left)
+		}
+	}
+}

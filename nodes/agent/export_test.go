@@ -1,0 +1,4 @@
+package agent
+
+// Unpack is for tests from outside.
+var Unpack = unpack
