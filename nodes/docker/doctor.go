@@ -1,0 +1,84 @@
+package docker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"chaos/nodes"
+)
+
+// A Finding is one line of a diagnosis: what is well, or what is not and the remedy.
+type Finding struct {
+	Name string
+	Note string // what was found, where all is well
+	Err  error
+}
+
+// Doctor looks at everything that a run in containers needs, in the order in
+// which it is needed, and stops where the rest can't be told. It leaves nothing
+// in the engine but the image.
+func Doctor(ctx context.Context, program string, c Config) (out []Finding) {
+	add := func(name, note string, err error) bool {
+		out = append(out, Finding{name, note, err})
+		return err == nil
+	}
+	e, err := connect(ctx)
+	if err != nil {
+		add("engine", "", err)
+		return out
+	}
+	defer e.Close()
+	info, err := e.info(ctx)
+	if !add("engine", fmt.Sprintf("%s at %s (%s), API %s, %s/%s, %s", info.ServerVersion, e.at.host, e.at.from, e.ClientVersion(),
+		info.OSType, architecture(info.Architecture), rootless(info.SecurityOptions)), err) {
+		return out
+	}
+	p := New(program, c)
+	began := time.Now()
+	image, err := p.image(ctx, e, nil)
+	note := fmt.Sprintf("%s, %d MB", image.Name, image.Size>>20)
+	if image.Built {
+		note += fmt.Sprintf(", made just now in %s", time.Since(began).Round(time.Millisecond))
+	}
+	if !add("image", note, err) {
+		return out
+	}
+	add("freezer", "cgroup v"+info.CgroupVersion+", "+info.CgroupDriver, e.canFreeze(ctx))
+	a := p.Probe(ctx, nodes.Options{})
+	for _, k := range []nodes.EffectKind{nodes.Cut, nodes.Delayed} {
+		err, known := a.Effects[k]
+		if !known {
+			err = errors.New("the agent did not say")
+		}
+		add("container: "+string(k), "a container with NET_ADMIN and nothing more can do it", err)
+	}
+	add("network", "a private network can be made", e.tryNetwork(ctx, p))
+	left, err := Clean(ctx, c, true)
+	if err == nil && len(left) > 0 {
+		err = fmt.Errorf("%d things of dead runs are left, %v the first: chaos clean --provider docker removes them", len(left), left[0])
+	}
+	add("clean", "nothing is left of any run", err)
+	return out
+}
+
+func rootless(options []string) string {
+	for _, o := range options {
+		if strings.Contains(o, "rootless") {
+			return "rootless"
+		}
+	}
+	return "with root"
+}
+
+// tryNetwork makes a network as a run does, and removes it.
+func (e *engine) tryNetwork(ctx context.Context, p *Provider) error {
+	try := New(p.program, Config{Image: p.config.Image, Subnet: p.config.Subnet})
+	s, err := try.newSet(ctx, e, "", "a trial")
+	if err != nil {
+		return err
+	}
+	return s.remove(ctx)
+}

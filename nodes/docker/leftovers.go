@@ -1,0 +1,224 @@
+package docker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/client"
+
+	"chaos/nodes"
+)
+
+// The kinds of things that a run makes in an engine, in the order of removal.
+const (
+	kindContainer = "container"
+	kindVolume    = "volume"
+	kindNetwork   = "network"
+	kindFrozen    = "frozen container" // somebody else's, which a run used: it is thawed, not removed
+)
+
+// A Leftover is a thing of a run whose harness is gone.
+type Leftover struct {
+	Kind string // container, volume, network, frozen container
+	Name string
+	Run  string // the run's folder
+
+	id      string
+	owner   owner
+	project string
+	state   container.ContainerState
+	holds   string // a lock's: the containers of others that the run used
+}
+
+// String names it for people.
+func (l Leftover) String() string { return fmt.Sprintf("%s %s of %s", l.Kind, l.Name, l.Run) }
+
+// Clean removes what runs left in the engine whose harness is gone, thaws what
+// they left frozen, and verifies both; dry only finds. A live run is never
+// touched: its harness is a process that runs here, or where that can't be seen
+// from here, one of its containers still runs.
+func Clean(ctx context.Context, c Config, dry bool) ([]Leftover, error) {
+	e, err := connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer e.Close()
+	label := labelRun
+	if c.Project != "" {
+		label = labelProject + "=" + c.Project
+	}
+	all, err := e.things(ctx, label)
+	if err != nil {
+		return nil, err
+	}
+	dead := orphans(all)
+	frozen, err := e.frozen(ctx, dead)
+	if err != nil {
+		return nil, err
+	}
+	if !dry {
+		for _, f := range frozen { // first: a run's lock must outlive what it tells of
+			err = errors.Join(err, e.thaw(ctx, f.id))
+		}
+		err = errors.Join(err, e.removeAll(ctx, dead))
+	}
+	return append(frozen, dead...), err
+}
+
+// orphans are the things whose run is dead.
+func orphans(all []Leftover) (out []Leftover) {
+	live := map[string]bool{}
+	for _, l := range all {
+		switch {
+		case l.owner.here():
+			live[l.project] = live[l.project] || l.owner.lives()
+		case l.kindIs(kindContainer):
+			live[l.project] = live[l.project] || l.state == container.StateRunning
+		}
+	}
+	for _, l := range all {
+		if !live[l.project] {
+			out = append(out, l)
+		}
+	}
+	return out
+}
+
+func (l Leftover) kindIs(kind string) bool { return l.Kind == kind }
+
+// frozen finds the containers of others that dead runs left frozen.
+func (e *engine) frozen(ctx context.Context, dead []Leftover) (out []Leftover, err error) {
+	for _, l := range dead {
+		for _, id := range strings.FieldsFunc(l.holds, func(r rune) bool { return r == ',' }) {
+			r, look := e.ContainerInspect(ctx, id, client.ContainerInspectOptions{})
+			if absent(look) {
+				continue
+			}
+			if look != nil {
+				err = errors.Join(err, fmt.Errorf("docker: looking at container %s: %w", id, look))
+				continue
+			}
+			if s := r.Container.State; s != nil && s.Paused {
+				out = append(out, Leftover{Kind: kindFrozen, Name: strings.TrimPrefix(r.Container.Name, "/"), Run: l.Run, id: id})
+			}
+		}
+	}
+	return out, err
+}
+
+// things lists everything that carries our label.
+func (e *engine) things(ctx context.Context, label string) (out []Leftover, err error) {
+	filter := client.Filters{}.Add("label", label)
+	containers, err := e.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: filter})
+	if err != nil {
+		return nil, fmt.Errorf("docker: listing containers: %w", err)
+	}
+	for _, c := range containers.Items {
+		l := labelled(kindContainer, strings.TrimPrefix(strings.Join(c.Names, ","), "/"), c.ID, c.Labels)
+		l.state = c.State
+		out = append(out, l)
+	}
+	volumes, err := e.VolumeList(ctx, client.VolumeListOptions{Filters: filter})
+	if err != nil {
+		return nil, fmt.Errorf("docker: listing volumes: %w", err)
+	}
+	for _, v := range volumes.Items {
+		out = append(out, labelled(kindVolume, v.Name, v.Name, v.Labels))
+	}
+	networks, err := e.NetworkList(ctx, client.NetworkListOptions{Filters: filter})
+	if err != nil {
+		return nil, fmt.Errorf("docker: listing networks: %w", err)
+	}
+	for _, n := range networks.Items {
+		out = append(out, labelled(kindNetwork, n.Name, n.ID, n.Labels))
+	}
+	return slices.DeleteFunc(out, func(l Leftover) bool { return l.Run == "" }), nil
+}
+
+func labelled(kind, name, id string, labels map[string]string) Leftover {
+	return Leftover{Kind: kind, Name: name, Run: labels[labelRun], id: id, owner: parseOwner(labels[labelOwner]),
+		project: labels[labelProject], holds: labels[labelHolds]}
+}
+
+// removeAll removes containers, then volumes, then networks, and looks again.
+func (e *engine) removeAll(ctx context.Context, things []Leftover) error {
+	var errs []error
+	for _, kind := range []string{kindContainer, kindVolume, kindNetwork} {
+		errs = append(errs, e.removeKind(ctx, slices.DeleteFunc(slices.Clone(things), func(l Leftover) bool { return l.Kind != kind })))
+	}
+	for _, project := range projectsOf(things) {
+		left, err := e.things(ctx, labelProject+"="+project)
+		for _, l := range left {
+			err = errors.Join(err, fmt.Errorf("docker: still there: %v", l))
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+func projectsOf(things []Leftover) (out []string) {
+	for _, l := range things {
+		if !slices.Contains(out, l.project) {
+			out = append(out, l.project)
+		}
+	}
+	return out
+}
+
+// removeKind removes things that don't need one another, side by side.
+func (e *engine) removeKind(ctx context.Context, things []Leftover) error {
+	errs := make([]error, len(things))
+	var work sync.WaitGroup
+	for i, l := range things {
+		work.Go(func() {
+			if err := e.removeOne(ctx, l); err != nil {
+				errs[i] = fmt.Errorf("docker: removing %v: %w", l, err)
+			}
+		})
+	}
+	work.Wait()
+	return errors.Join(errs...)
+}
+
+// removeOne insists: an engine may believe for a while that a thing is in use.
+func (e *engine) removeOne(ctx context.Context, l Leftover) (err error) {
+	for range removeTries {
+		switch l.Kind {
+		case kindContainer:
+			_, err = e.ContainerRemove(ctx, l.id, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true})
+		case kindVolume:
+			_, err = e.VolumeRemove(ctx, l.id, client.VolumeRemoveOptions{})
+		case kindNetwork:
+			_, err = e.NetworkRemove(ctx, l.id, client.NetworkRemoveOptions{})
+		}
+		if absent(err) {
+			return nil
+		}
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(removePause):
+		}
+	}
+	return err
+}
+
+// hostOf reads which node a container is a host for: our own label, or the
+// service's name in a compose project.
+func hostOf(labels map[string]string) (nodes.ID, bool) {
+	for _, name := range []string{labels[labelHost], labels["com.docker.compose.service"]} {
+		if id, err := nodes.ParseID(name); err == nil && name != "" {
+			return id, true
+		}
+	}
+	return 0, false
+}

@@ -1,0 +1,159 @@
+package docker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/moby/moby/client"
+
+	"chaos/nodes"
+	"chaos/nodes/agent"
+	"chaos/nodes/nodestest"
+)
+
+// testImage keeps the tests away from the image that people use.
+var testImage = fmt.Sprintf("chaos-test-%d:latest", os.Getpid())
+
+// TestMain makes this test binary an agent, a node, a watchdog or a harness, too.
+func TestMain(m *testing.M) {
+	nodestest.TalkerMain()
+	role := ""
+	if len(os.Args) > 1 {
+		role = os.Args[1]
+	}
+	switch role {
+	case "agent":
+		o := agent.ServeOptions{Log: func(line string) { fmt.Fprintln(os.Stderr, line) }}
+		exit(agent.ServeDoor(context.Background(), standard{os.Stdin, os.Stdout}, o))
+	case "watchdog":
+		exit(Watchdog(context.Background(), os.Stdin, os.Stdout))
+	case "harness":
+		exit(harness(os.Args[2], os.Args[3], os.Args[4], os.Args[5]))
+	}
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	var err error
+	if scratch, err = os.MkdirTemp("", "chaos-docker-"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(scratch)
+	code := m.Run()
+	if err := removeTestImage(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return code
+}
+
+func exit(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+type standard struct {
+	io.ReadCloser
+	out io.WriteCloser
+}
+
+func (s standard) Write(b []byte) (int, error) { return s.out.Write(b) }
+func (s standard) Close() error                { return errors.Join(s.ReadCloser.Close(), s.out.Close()) }
+
+// required tells whether the person who runs the tests insists on a need.
+func required(need string) bool {
+	return strings.Contains(os.Getenv("CHAOS_REQUIRE"), need)
+}
+
+// needEngine gives a provider whose image is made from these tests.
+func needEngine(t testing.TB) *Provider {
+	t.Helper()
+	program := ""
+	e, err := connect(t.Context())
+	if err == nil {
+		e.Close()
+		program, err = staticTests()
+	}
+	if err != nil {
+		if required("docker") {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	return New(program, Config{Image: testImage})
+}
+
+// buildWait bounds the making of a static copy of these tests.
+const buildWait = 5 * time.Minute
+
+// staticTests is a program like this one that runs in an empty container.
+var staticTests = sync.OnceValues(func() (string, error) {
+	self, err := os.Executable()
+	if err != nil || checkBinary(self, runtime.GOARCH) == nil {
+		return self, err
+	}
+	path := filepath.Join(scratch, "docker.test")
+	ctx, cancel := context.WithTimeout(context.Background(), buildWait)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "go", "test", "-c", "-o", path, ".")
+	cmd.Env = append(cmd.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("building these tests anew: %w\n%s", err, out)
+	}
+	return path, nil
+})
+
+// scratch is a folder that is removed at the end.
+var scratch string
+
+// removeTestImage takes the tests' image away, if there is an engine and it has one.
+func removeTestImage() error {
+	ctx, cancel := context.WithTimeout(context.Background(), engineWait)
+	defer cancel()
+	e, err := connect(ctx)
+	if err != nil {
+		return nil
+	}
+	defer e.Close()
+	_, err = e.ImageRemove(ctx, testImage, client.ImageRemoveOptions{PruneChildren: true})
+	return gone(err)
+}
+
+// launchWait is for a node to accept clients; it is no measurement.
+const launchWait = 20 * time.Second
+
+// harness launches a cluster, applies an effect, says so, and waits for its end.
+func harness(dir, program, image, effect string) error {
+	o := nodestest.ProviderOptions(dir, "")
+	o.Lease = testLease
+	c, err := New(program, Config{Image: image}).Launch(context.Background(), nodestest.Talker{}, o)
+	if err != nil {
+		return err
+	}
+	if effect != "" {
+		ev, err := c.Apply(context.Background(), "hurt", []nodes.Effect{{Kind: nodes.EffectKind(effect), Node: 1, From: 1, To: 2}})
+		if err != nil {
+			return err
+		}
+		if !ev.Proven() {
+			return fmt.Errorf("not proven: %v", ev.Failures())
+		}
+	}
+	fmt.Println("launched")
+	_, err = io.Copy(io.Discard, os.Stdin)
+	return err
+}
