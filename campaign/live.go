@@ -73,6 +73,7 @@ type run struct {
 	gen     workload.Generator
 	nonce   string
 	phase   atomic.Pointer[phase]
+	crashed atomic.Bool             // the plan's crash point was reached
 	failed  context.CancelCauseFunc // ends the wait for the first answers
 	trouble []string
 }
@@ -163,6 +164,8 @@ func (r *run) pump(ctx context.Context) {
 	tick := time.NewTicker(progressEvery)
 	defer tick.Stop()
 	var news []string
+	var revived sync.WaitGroup
+	defer revived.Wait()
 	incidents := r.cluster.Incidents()
 	for {
 		select {
@@ -174,6 +177,11 @@ func (r *run) pump(ctx context.Context) {
 				continue
 			}
 			news = append(news, fmt.Sprintf("%s %s: %s", i.Node, i.Kind, firstLine(i.Detail)))
+			if r.crashedAsAsked(i) {
+				r.rec.note(history.Info, history.Incident, history.Note{Node: i.Node.String(), Detail: history.CrashPoint + firstLine(i.Detail)})
+				revived.Go(func() { r.revive(ctx, i.Node) })
+				continue
+			}
 			r.incident(i)
 		case <-tick.C:
 			r.show(news)

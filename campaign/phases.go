@@ -67,7 +67,9 @@ func (r *run) phases(ctx context.Context) (interrupted string, err error) {
 		defer close(done)
 		r.load.run(loading)
 	}()
-	interrupted = r.strike(ctx)
+	if interrupted = r.strike(ctx); interrupted == "" {
+		r.missedCrash()
+	}
 	r.recover(loading)
 	stopLoad()
 	r.load.hurry(graceTime)

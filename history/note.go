@@ -19,6 +19,10 @@ const (
 	Incident = "incident"
 )
 
+// CrashPoint begins the Detail of an incident that the plan asked for: a node
+// that ended itself at its armed crash point.
+const CrashPoint = "crash point: "
+
 // The phases of a run, in order.
 const (
 	WarmUp  = "warm-up"

@@ -230,7 +230,8 @@ func incidents(h history.History) Verdict {
 			continue
 		}
 		n, err := history.DecodeNote(e)
-		if err != nil || strings.HasPrefix(n.Detail, starved) || strings.HasPrefix(n.Detail, lapsed) {
+		if err != nil || strings.HasPrefix(n.Detail, starved) || strings.HasPrefix(n.Detail, lapsed) ||
+			strings.HasPrefix(n.Detail, history.CrashPoint) {
 			continue
 		}
 		outcome := Unknown

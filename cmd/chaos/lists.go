@@ -46,12 +46,20 @@ func pick[T named](flag, name string, list []T) (T, error) {
 		names = append(names, v.Name())
 	}
 	var none T
-	return none, usageError{fmt.Errorf("--%s %q: did you mean %q? There are %s", flag, name, nearest(name, names), strings.Join(names, ", "))}
+	meant := ""
+	if near := nearest(name, names); near != "" {
+		meant = fmt.Sprintf("did you mean %q? ", near)
+	}
+	return none, usageError{fmt.Errorf("--%s %q: %sThere are %s", flag, name, meant, strings.Join(names, ", "))}
 }
 
-// nearest is the name with the least edit distance.
+// nearest is the name with the least edit distance, "" where none is near.
 func nearest(to string, names []string) string {
-	return slices.MinFunc(names, func(a, b string) int { return distance(to, a) - distance(to, b) })
+	near := slices.MinFunc(names, func(a, b string) int { return distance(to, a) - distance(to, b) })
+	if 2*distance(to, near) > max(len(to), 2) {
+		return ""
+	}
+	return near
 }
 
 // distance is the number of letters to insert, delete or replace (Levenshtein).

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -15,6 +16,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"chaos/campaign"
+	"chaos/history"
 	"chaos/results"
 )
 
@@ -78,6 +81,24 @@ func interruptible() (context.Context, func()) {
 	return ctx, func() { signal.Stop(signals); cancel() }
 }
 
+// helpWidth is how wide help is, columns.
+const helpWidth = 80
+
+// version is what the toolchain knows of this build.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	out := info.Main.Version
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" && !strings.Contains(out, s.Value[:min(12, len(s.Value))]) {
+			out += " " + s.Value
+		}
+	}
+	return fmt.Sprintf("%s, plan %d, history %d, %s", out, campaign.PlanVersion, history.Version, info.GoVersion)
+}
+
 func rootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "chaos",
@@ -87,7 +108,10 @@ partitions its nodes, heals, and checks the recorded history for linearizability
 		Example:       "  chaos run\n  chaos run --system paxos --faults kill,partition --duration 20s\n  chaos check results/runs/latest",
 		SilenceUsage:  true,
 		SilenceErrors: true,
+		Version:       version(),
 	}
+	root.SetVersionTemplate("chaos {{.Version}}\n")
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages", fmt.Sprintf(".FlagUsagesWrapped %d", helpWidth)))
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usageError{flagError(c, err)} })
 	root.AddCommand(newRunCommand(), newCheckCommand(), newResultsCommand(), newDoctorCommand(), newCleanCommand(),
 		newBenchCommand(), newKVCommand(), newNodeCommand(), newAgentCommand(), newHubCommand())
@@ -102,7 +126,10 @@ func flagError(c *cobra.Command, err error) error {
 	}
 	var names []string
 	c.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
-	return fmt.Errorf("unknown flag --%s; did you mean --%s?", wrong, nearest(wrong, names))
+	if near := nearest(wrong, names); near != "" {
+		return fmt.Errorf("unknown flag --%s; did you mean --%s?", wrong, near)
+	}
+	return fmt.Errorf("unknown flag --%s; %s --help lists them", wrong, c.CommandPath())
 }
 
 // noArgs refuses stray words as wrong usage.

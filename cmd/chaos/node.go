@@ -179,7 +179,7 @@ func serveNode[M, R any](ctx context.Context, f *nodeFlags, o consensus.Options,
 		Log: func(line string) { fmt.Fprintf(os.Stderr, "%s: %s\n", o.ID, line) },
 	}}
 	if f.crashAt != "" {
-		if s.Config.Crash, err = replica.CrashAt(f.crashAt, killSelf); err != nil {
+		if s.Config.Crash, err = replica.CrashAt(f.crashAt, func() { crashOnce(f.dir) }); err != nil {
 			return usageError{err}
 		}
 	}
@@ -240,6 +240,17 @@ func cutLine(f *os.File, size int64) (int64, error) {
 		return size, nil
 	}
 	return size - rest, f.Truncate(size - rest)
+}
+
+// crashOnce kills this process if it did not so before: a file in the node's
+// folder remembers it.
+func crashOnce(dir string) {
+	f, err := os.OpenFile(filepath.Join(dir, "crashed"), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	if err != nil {
+		return
+	}
+	f.Close()
+	killSelf()
 }
 
 // killSelf ends this process as kill -9 does, here and now.

@@ -72,7 +72,7 @@ func (f *runFlags) register(c *cobra.Command) {
 	d.IntVar(&s.KeyOps, "key-ops", s.KeyOps, "operations on a key before another takes its place; 0: the workload's own")
 	d.StringToIntVar(&s.Mix, "mix", nil, "weight of each function: read=3,write=1")
 	d.IntVar(&s.Knobs.SnapshotEntries, "snapshot-entries", 0, "entries between snapshots; 0: drawn")
-	d.StringVar(&s.Knobs.CrashAt, "crash-at", "", `a node kills itself at a crash point, "n2:after-sync:40", and stays down; such a run ends unknown`)
+	d.StringVar(&s.Knobs.CrashAt, "crash-at", "", `a node kills itself once, at a crash point: n2:after-sync:40`)
 	d.DurationVar(&f.lease, "lease", time.Duration(s.Lease), "how long a fault lives when the harness is gone")
 	d.Uint64Var(&f.seed, "seed", 0, "decides the plan; 0 draws a fresh one and prints it")
 	d.StringVar(&f.plan, "plan", "", "carry out this plan.json instead of drawing one")
@@ -135,6 +135,12 @@ func (f *runFlags) run(c *cobra.Command) error {
 // decide draws the plan, or reads it. A plan fixes all that it holds.
 func (f *runFlags) decide(c *cobra.Command) (campaign.Plan, error) {
 	f.spec.Duration, f.spec.Lease = campaign.Duration(f.duration), campaign.Duration(f.lease)
+	if len(f.spec.Faults) > 1 && slices.Contains(f.spec.Faults, "none") {
+		return campaign.Plan{}, errors.New("--faults: none stands alone")
+	}
+	if f.checkTimeout <= 0 {
+		return campaign.Plan{}, fmt.Errorf("--check-timeout is %s; it must be more than 0", f.checkTimeout)
+	}
 	expanded, err := nemesis.Parse(strings.Join(f.spec.Faults, ","))
 	if err != nil {
 		return campaign.Plan{}, fmt.Errorf("--faults: %w", err)
@@ -206,8 +212,7 @@ func (f *runFlags) contradictions(c *cobra.Command, p campaign.Plan) error {
 		same bool
 		held any
 	}{
-		{"system", s.System == q.System, q.System}, {"provider", s.Provider == q.Provider, q.Provider},
-		{"nodes", s.Nodes == q.Nodes, q.Nodes}, {"duration", s.Duration == q.Duration, time.Duration(q.Duration)},
+		{"system", s.System == q.System, q.System}, {"nodes", s.Nodes == q.Nodes, q.Nodes}, {"duration", s.Duration == q.Duration, time.Duration(q.Duration)},
 		{"faults", slices.Equal(s.Faults, q.Faults), strings.Join(q.Faults, ",")}, {"workload", s.Workload == q.Workload, q.Workload},
 		{"concurrency", s.Concurrency == q.Concurrency, q.Concurrency}, {"rate", s.Rate == q.Rate, q.Rate},
 		{"keys", s.Keys == q.Keys, q.Keys}, {"key-ops", s.KeyOps == q.KeyOps, q.KeyOps}, {"mix", fmt.Sprint(s.Mix) == fmt.Sprint(q.Mix), q.Mix},
@@ -227,6 +232,10 @@ func (f *runFlags) contradictions(c *cobra.Command, p campaign.Plan) error {
 // prepare finds system and provider, and refuses early what can't be done here.
 func (f *runFlags) prepare(c *cobra.Command, plan campaign.Plan) (campaign.Live, error) {
 	var live campaign.Live
+	// Where a plan is carried out is not part of what it fixes.
+	if c.Flags().Changed("provider") {
+		plan.Spec.Provider = f.spec.Provider
+	}
 	if c.Flags().Changed("network") {
 		plan.Spec.Network = f.spec.Network
 	}

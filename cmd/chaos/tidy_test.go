@@ -31,6 +31,8 @@ var mayImport = map[string][]string{
 	"nodes/agent":     {"nodes"},
 	"nodes/relay":     {"nodes"},
 	"nodes/local":     {"nodes", "nodes/agent", "nodes/relay"},
+	"nodes/docker":    {"nodes", "nodes/agent"},
+	"nodes/ssh":       {"nodes", "nodes/agent"},
 	"raft":            {"nodes/consensus"},
 	"paxos":           {"nodes/consensus"},
 }
@@ -40,7 +42,8 @@ var pureMayImport = []string{"cmp", "encoding/binary", "errors", "fmt", "maps", 
 
 // mayGo lists the folders and files in which go statements stand.
 var mayGo = []string{
-	"campaign/", "nodes/replica/", "nodes/agent/", "nodes/local/", "nodes/relay/", "cmd/chaos/main.go",
+	"campaign/", "nodes/replica/", "nodes/agent/", "nodes/local/", "nodes/relay/", "nodes/docker/", "nodes/ssh/",
+	"cmd/chaos/main.go",
 	"linearizability/porcupine.go",
 }
 

@@ -411,24 +411,6 @@ func (h *host) controller() *Controller {
 	return h.ctl
 }
 
-// forget notes that a controller is gone, and tells whether nobody has to bring
-// it back: its machine is away, or has a new one already.
-func (h *host) forget(c *Controller) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.ctl != c {
-		return true
-	}
-	h.ctl = nil
-	return h.away
-}
-
-func (h *host) isAway() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.away
-}
-
 // each does the same on many hosts at once and returns all errors, in order.
 func (f *Fleet) each(hosts []*host, do func(*host) error) error {
 	errs := make([]error, len(hosts))

@@ -120,6 +120,24 @@ func (f *Fleet) welcome(ctx context.Context, h *host) ([]nodes.Proof, error) {
 	return c.Node(ctx, f.wanted.Node(id), false)
 }
 
+// forget notes that a controller is gone, and tells whether nobody has to bring
+// it back: its machine is away, or has a new one already.
+func (h *host) forget(c *Controller) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.ctl != c {
+		return true
+	}
+	h.ctl = nil
+	return h.away
+}
+
+func (h *host) isAway() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.away
+}
+
 // present tells that the host's agent can be asked.
 func (h *host) present() bool {
 	h.mu.Lock()
