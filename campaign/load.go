@@ -200,8 +200,9 @@ func (w *worker) account(op workload.Op, done history.Event) {
 	}
 }
 
-// sessionless tells whether the operation goes past the log, where sessions live.
-func sessionless(op workload.Op) bool { return op.F == history.Read && op.Mode == nodes.ModeIndex }
+// sessionless tells whether the operation goes past the log, where sessions live:
+// a read does unless its mode says otherwise.
+func sessionless(op workload.Op) bool { return op.F == history.Read && op.Mode != nodes.ModeLog }
 
 func split(all []workload.Retry) (retries, doubles []workload.Retry) {
 	for _, r := range all {

@@ -169,6 +169,7 @@ func TestProcessesAndSessions(t *testing.T) {
 	write := workload.Op{F: history.Write}
 	read := workload.Op{F: history.Read, Mode: nodes.ModeIndex}
 	logged := workload.Op{F: history.Read, Mode: nodes.ModeLog}
+	foreign := workload.Op{F: history.Read, Mode: nodes.ModeLinearizable}
 	type step struct {
 		op      workload.Op
 		end     history.Type
@@ -185,6 +186,7 @@ func TestProcessesAndSessions(t *testing.T) {
 		{write, history.Fail, true, 3},
 		{logged, history.Ok, true, 4},
 		{read, history.Ok, true, 4},
+		{foreign, history.Ok, true, 4},
 		{write, history.Info, false, 1},
 		{logged, history.Fail, false, 1},
 		{logged, history.Ok, true, 2},
