@@ -59,7 +59,7 @@ Exit status: 0 valid, 1 invalid, 2 harness failure, 3 unknown, 64 wrong usage.`,
 
 func (f *runFlags) register(c *cobra.Command) {
 	s, d := &f.spec, c.Flags()
-	d.StringVar(&s.System, "system", s.System, "what to test: raft, paxos, paxos-classic")
+	d.StringVar(&s.System, "system", s.System, "what to test: raft, paxos, paxos-classic, etcd, etcd-serializable")
 	d.StringVar(&s.Provider, "provider", s.Provider, "where it runs: local")
 	d.StringVar(&s.Network, "network", s.Network, "local: namespaces or relay (default: namespaces where they work)")
 	d.IntVar(&s.Nodes, "nodes", s.Nodes, "how many nodes")
