@@ -12,40 +12,71 @@ type EffectKind string
 // The kinds of effects. Down and Frozen speak of a Node, the others of the
 // directed link From → To, where [Clients] stands for every client.
 const (
-	Down    EffectKind = "down"     // the node's process group is killed and stays so
-	Frozen  EffectKind = "frozen"   // the node's process group is stopped (SIGSTOP)
-	Cut     EffectKind = "cut"      // every packet is dropped, established connections too
-	CutData EffectKind = "cut-data" // packets that carry data or open a connection are dropped; bare acknowledgements pass
-	Delayed EffectKind = "delayed"  // every packet waits Delay, give or take Jitter
-	Reset   EffectKind = "reset"    // connections are reset once; new ones are reset too
+	Down       EffectKind = "down"       // the node's process group is killed and stays so
+	Frozen     EffectKind = "frozen"     // the node's process group is stopped (SIGSTOP)
+	Cut        EffectKind = "cut"        // every packet is dropped, established connections too
+	CutData    EffectKind = "cut-data"   // packets that carry data or open a connection are dropped; bare acknowledgements pass
+	Delayed    EffectKind = "delayed"    // every packet waits Delay, give or take Jitter
+	Lossy      EffectKind = "lossy"      // PerMille of the packets are lost
+	Duplicated EffectKind = "duplicated" // PerMille of the packets arrive twice
+	Reordered  EffectKind = "reordered"  // PerMille of the packets wait Delay longer, and those after them overtake them
+	Limited    EffectKind = "limited"    // Rate bytes pass in a second, one packet after the other; what finds the queue full is lost
+	Reset      EffectKind = "reset"      // connections are reset once; new ones are reset too
+)
+
+// The bounds of weather: what lies outside can't be brought about or proven in
+// a time that a run can spare.
+const (
+	PerMilleMin = 5
+	PerMilleMax = 1000
+	RateMin     = 32_000     // bytes a second
+	RateMax     = 10_000_000 // bytes a second
+	HoldMin     = time.Millisecond
+	HoldMax     = 50 * time.Millisecond // of what is reordered
 )
 
 // An Effect is one thing wrong with one node or one directed link.
 type Effect struct {
-	Kind   EffectKind    `json:"kind"`
-	Node   ID            `json:"node"`
-	From   ID            `json:"from"`
-	To     ID            `json:"to"`
-	Delay  time.Duration `json:"delay,omitempty"`
-	Jitter time.Duration `json:"jitter,omitempty"` // uniform in [Delay-Jitter, Delay+Jitter]
+	Kind     EffectKind    `json:"kind"`
+	Node     ID            `json:"node"`
+	From     ID            `json:"from"`
+	To       ID            `json:"to"`
+	Delay    time.Duration `json:"delay,omitempty"`
+	Jitter   time.Duration `json:"jitter,omitempty"`    // uniform in [Delay-Jitter, Delay+Jitter]
+	PerMille int           `json:"per_mille,omitempty"` // of packets, each by a draw of its own
+	Rate     int64         `json:"rate,omitempty"`      // bytes of packets a second, their IP headers included
 }
 
 // OnLink tells whether the effect speaks of a link rather than of a node.
-func (e Effect) OnLink() bool { return e.Kind != Down && e.Kind != Frozen && !e.OnMachine() }
+func (e Effect) OnLink() bool {
+	switch e.Kind {
+	case Cut, CutData, Delayed, Lossy, Duplicated, Reordered, Limited, Reset:
+		return true
+	}
+	return false
+}
 
-// Bounded tells whether the effect's numbers make sense.
-func (e Effect) Bounded() bool { return e.Delay >= 0 && e.Jitter >= 0 }
+// Bounded tells whether the effect's numbers are within their bounds.
+func (e Effect) Bounded() bool {
+	chance := e.PerMille >= PerMilleMin && e.PerMille <= PerMilleMax
+	switch e.Kind {
+	case Lossy, Duplicated:
+		return chance
+	case Reordered:
+		return chance && e.Delay >= HoldMin && e.Delay <= HoldMax
+	case Limited:
+		return e.Rate >= RateMin && e.Rate <= RateMax
+	}
+	return e.Delay >= 0 && e.Jitter >= 0
+}
 
-// String reads "n3 frozen", "n1→n2 cut", "clients→n2 delayed 20ms±5ms".
+// String reads "n3 frozen", "n1→n2 cut", "clients→n2 delayed 20ms±5ms",
+// "n1→n2 lossy 2.5%", "n1→n2 reordered 10% by 5ms", "n1→n2 limited 100kB/s".
 func (e Effect) String() string {
 	if !e.OnLink() {
 		return fmt.Sprintf("%s %s", e.Node, e.Kind)
 	}
-	s := fmt.Sprintf("%s→%s %s", end(e.From), end(e.To), e.Kind)
-	if e.Kind == Delayed {
-		s += fmt.Sprintf(" %s±%s", e.Delay, e.Jitter)
-	}
-	return s
+	return fmt.Sprintf("%s→%s %s", end(e.From), end(e.To), LinkState{}.with(e))
 }
 
 func end(id ID) string {

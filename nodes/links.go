@@ -2,6 +2,7 @@ package nodes
 
 import (
 	"context"
+	"fmt"
 	"time"
 )
 
@@ -25,6 +26,7 @@ type Observation struct {
 	Dropped uint64        // how much the link's own counter of drops grew by this probe
 	How     string        // what was read, in words: "probe lost, drop counter 3→4"
 	Train   Train         // where the state of the link needs more than one probe
+	Was     LinkState     // the weather before the present state, as long as nobody has seen that it is gone
 }
 
 // A Train is what became of many probes of one link, sent one after the other.
@@ -39,4 +41,18 @@ type Train struct {
 	Load    int64         `json:"load,omitempty"`    // all bytes that the link took from the first probe to the last
 	Wait    time.Duration `json:"wait,omitempty"`    // until the first arrived, counted from its coming to the link
 	Span    time.Duration `json:"span,omitempty"`    // until the last one arrived, counted likewise
+}
+
+// String reads "of 200 probes 181 arrived, 3 doubled, 20 late, in 48ms".
+func (t Train) String() string {
+	s := fmt.Sprintf("of %d probes %d arrived", t.Sent, t.Arrived)
+	for _, c := range []struct {
+		count int
+		what  string
+	}{{t.Doubled, "doubled"}, {t.Late, "late"}, {t.Refused, "refused"}} {
+		if c.count > 0 {
+			s += fmt.Sprintf(", %d %s", c.count, c.what)
+		}
+	}
+	return s + fmt.Sprintf(", in %s", t.Span.Round(100*time.Microsecond))
 }

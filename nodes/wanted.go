@@ -2,18 +2,73 @@ package nodes
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"slices"
+	"strings"
+	"time"
 )
 
 // A Link is the directed way from one member to another; [Clients] stands for
 // every client.
 type Link struct{ From, To ID }
 
-// A LinkState is what holds on one link: the sum of the effects on it.
+// A LinkState is what holds on one link: the sum of the effects on it, which
+// does not depend on their order. Delays, jitters and chances add up, a chance
+// to at most [PerMilleMax]; of holds the longest counts, of rates the least.
 type LinkState struct {
-	Cut, CutData, Reset bool
-	Delay, Jitter       int64 // ns; the sums over all injections
+	Cut, CutData, Reset          bool
+	Delay, Jitter                int64 // ns
+	Lossy, Duplicated, Reordered int   // per mille of the packets
+	Hold                         int64 // ns that a reordered packet waits longer
+	Rate                         int64 // bytes a second; 0: not limited
+}
+
+// Weather tells whether single packets meet different fates on the link, or
+// its rate is limited.
+func (s LinkState) Weather() bool {
+	return s.Lossy > 0 || s.Duplicated > 0 || s.Reordered > 0 || s.Rate > 0
+}
+
+// String reads "cut", "delayed 20ms±5ms, lossy 2.5%", or "well".
+func (s LinkState) String() string {
+	var out []string
+	add := func(holds bool, format string, args ...any) {
+		if holds {
+			out = append(out, fmt.Sprintf(format, args...))
+		}
+	}
+	add(s.Cut, "%s", Cut)
+	add(s.CutData, "%s", CutData)
+	add(s.Reset, "%s", Reset)
+	add(s.Delay > 0 || s.Jitter > 0, "%s %s±%s", Delayed, time.Duration(s.Delay), time.Duration(s.Jitter))
+	add(s.Lossy > 0, "%s %s", Lossy, Percent(s.Lossy))
+	add(s.Duplicated > 0, "%s %s", Duplicated, Percent(s.Duplicated))
+	add(s.Reordered > 0, "%s %s by %s", Reordered, Percent(s.Reordered), time.Duration(s.Hold))
+	add(s.Rate > 0, "%s %s", Limited, Rate(s.Rate))
+	if len(out) == 0 {
+		return "well"
+	}
+	return strings.Join(out, ", ")
+}
+
+// Percent writes a number of parts in a thousand: "2.5%".
+func Percent(perMille int) string {
+	if perMille%10 == 0 {
+		return fmt.Sprintf("%d%%", perMille/10)
+	}
+	return fmt.Sprintf("%d.%d%%", perMille/10, perMille%10)
+}
+
+// Rate writes a number of bytes a second: "100kB/s".
+func Rate(bytes int64) string {
+	switch {
+	case bytes%1_000_000 == 0:
+		return fmt.Sprintf("%dMB/s", bytes/1_000_000)
+	case bytes%1_000 == 0:
+		return fmt.Sprintf("%dkB/s", bytes/1_000)
+	}
+	return fmt.Sprintf("%dB/s", bytes)
 }
 
 // A NodeState is what holds for one node.
@@ -82,6 +137,17 @@ func (s LinkState) with(e Effect) LinkState {
 	case Delayed:
 		s.Delay += int64(e.Delay)
 		s.Jitter += int64(e.Jitter)
+	case Lossy:
+		s.Lossy = min(s.Lossy+e.PerMille, PerMilleMax)
+	case Duplicated:
+		s.Duplicated = min(s.Duplicated+e.PerMille, PerMilleMax)
+	case Reordered:
+		s.Reordered = min(s.Reordered+e.PerMille, PerMilleMax)
+		s.Hold = max(s.Hold, int64(e.Delay))
+	case Limited:
+		if s.Rate == 0 || e.Rate < s.Rate {
+			s.Rate = e.Rate
+		}
 	}
 	return s
 }

@@ -7,30 +7,99 @@ import (
 	"chaos/nodes"
 )
 
-// judge compares what a probe showed with what is wanted of the link.
+// How exact a limited link has to be. It can't be too fast at all: no machine,
+// however busy, makes it so. It may be slower by as much as a busy one makes it.
+const (
+	rateSlack  = 150 * time.Millisecond
+	rateTenths = 15 // at most so many tenths of the time that its bytes take
+)
+
+// judge compares what a probe, or a train of them, showed with what is wanted of
+// the link, and with the weather that was there before: what is gone must not
+// show any more.
 func judge(s nodes.LinkState, o nodes.Observation) nodes.Proof {
 	p := nodes.Proof{What: linkName(o.Link) + " " + stateName(s), How: o.How}
-	switch {
-	case s.Cut || s.CutData:
+	if s.Cut || s.CutData || s.Reset || s.Lossy == nodes.PerMilleMax {
 		p.Holds = !o.Passed && o.Dropped > 0
-	case s.Delay > 0:
-		p.Holds = o.Passed && o.Took >= time.Duration(s.Delay-s.Jitter)
-	default:
-		p.Holds = o.Passed
+		return p
+	}
+	p.Holds = o.Passed && (s.Delay == 0 || o.Took >= time.Duration(s.Delay-s.Jitter))
+	for _, m := range measures(s, o) {
+		p.How += "; " + m.String()
+		p.Holds = p.Holds && m.holds
 	}
 	return p
 }
 
-func stateName(s nodes.LinkState) string {
-	switch {
-	case s.Cut:
-		return string(nodes.Cut)
-	case s.CutData:
-		return string(nodes.CutData)
-	case s.Delay > 0 || s.Jitter > 0:
-		return fmt.Sprintf("%s %s±%s", nodes.Delayed, time.Duration(s.Delay), time.Duration(s.Jitter))
-	case s.Reset:
-		return string(nodes.Reset)
-	}
-	return "well"
+func stateName(s nodes.LinkState) string { return s.String() }
+
+// A measure is one number of a train, and whether it is what it should be.
+type measure struct {
+	text  string
+	holds bool
 }
+
+func (m measure) String() string {
+	if m.holds {
+		return m.text
+	}
+	return "not " + m.text
+}
+
+// measures judges all that the train can tell. A train of which nothing arrived
+// tells nothing; that it did not pass is seen elsewhere.
+func measures(s nodes.LinkState, o nodes.Observation) (out []measure) {
+	t := o.Train
+	if t.Arrived == 0 {
+		return nil
+	}
+	taken := t.Sent - t.Refused // the others never came to where packets get lost by chance
+	out = append(out, share("lost", t.Sent-t.Arrived-t.Refused, taken, s.Lossy, o.Was.Lossy, 0)...)
+	out = append(out, share("doubled", t.Doubled, t.Arrived, s.Duplicated, o.Was.Duplicated, 0)...)
+	// The last one before a pause in the train is not overtaken, and packets of
+	// several processors pass each other by themselves.
+	out = append(out, share("late", t.Late, t.Arrived, s.Reordered, o.Was.Reordered, t.Arrived/25)...)
+	if s.Rate > 0 {
+		out = append(out, limited(s, t))
+	} else if o.Was.Rate > 0 {
+		out = append(out, unlimited(o.Was, t))
+	}
+	return out
+}
+
+// share judges how many of n met a fate whose chance is asked, and was another.
+func share(what string, got, n, asked, was, slack int) []measure {
+	switch {
+	case asked > 0:
+		least, most := bounds(n, asked)
+		least, most = max(1, least-slack), most+slack
+		return []measure{{fmt.Sprintf("%d to %d of %d %s (%s)", least, most, n, what, nodes.Percent(asked)), got >= least && got <= most}}
+	case was > 0:
+		least, _ := bounds(n, was)
+		return []measure{{fmt.Sprintf("less than %d of %d %s (%s before)", least, n, what, nodes.Percent(was)), got < least}}
+	}
+	return nil
+}
+
+// limited judges the time that a train took. It can't be less than its own bytes
+// take. The rest of the link's bytes explain more of it, as does what was ahead
+// of the first probe.
+func limited(s nodes.LinkState, t nodes.Train) measure {
+	least := spent(t.Bytes, s.Rate) - time.Millisecond
+	most := t.Wait + spent(t.Load, s.Rate)*rateTenths/10 + time.Duration(2*s.Jitter+s.Hold) + rateSlack
+	return measure{fmt.Sprintf("%s to %s for %d bytes (%s)", round(least), round(most), t.Bytes, nodes.Rate(s.Rate)),
+		t.Span >= least && t.Span <= most}
+}
+
+// unlimited judges that a train was quicker than the former rate allowed.
+func unlimited(was nodes.LinkState, t nodes.Train) measure {
+	most := spent(t.Bytes, was.Rate)
+	return measure{fmt.Sprintf("less than %s for %d bytes (%s before)", round(most), t.Bytes, nodes.Rate(was.Rate)), t.Span < most}
+}
+
+// spent is how long so many bytes take at that rate.
+func spent(bytes, rate int64) time.Duration {
+	return time.Duration(bytes) * time.Second / time.Duration(rate)
+}
+
+func round(d time.Duration) time.Duration { return d.Round(100 * time.Microsecond) }

@@ -14,14 +14,20 @@ import (
 	"chaos/nodes"
 )
 
-// probeWait is how long a probe may take on a link that is not delayed.
-const probeWait = 300 * time.Millisecond
+const (
+	probeWait  = 300 * time.Millisecond // for a probe on a link that is not delayed
+	trainLeast = 200                    // probes of a train, where the chance of a fate is to be told
+	trainMost  = 1200
+	trainFew   = 8                      // where only the rate is
+	rateTime   = 150 * time.Millisecond // what a train takes on a limited link that is free
+)
 
 // agentLinks are links that the agents' own firewalls hurt.
 type agentLinks struct {
 	fleet  *Fleet
 	mu     sync.Mutex
 	wanted map[nodes.Link]nodes.LinkState
+	was    map[nodes.Link]nodes.LinkState // weather that was there before, until it was seen to be gone
 }
 
 // wantOf are the links that one host's firewall has to hurt, in order.
@@ -35,9 +41,7 @@ func wantOf(id nodes.ID, wanted map[nodes.Link]nodes.LinkState) (out []linkWant)
 }
 
 func (a *agentLinks) Set(ctx context.Context, wanted map[nodes.Link]nodes.LinkState) error {
-	a.mu.Lock()
-	a.wanted = wanted
-	a.mu.Unlock()
+	a.want(wanted)
 	return a.fleet.each(a.fleet.hosts, func(h *host) error {
 		want := wantOf(h.Self.ID, wanted)
 		h.mu.Lock()
@@ -64,6 +68,68 @@ func (a *agentLinks) Set(ctx context.Context, wanted map[nodes.Link]nodes.LinkSt
 	})
 }
 
+// want remembers what is wanted, and of each link that has other weather from
+// now on what it had.
+func (a *agentLinks) want(wanted map[nodes.Link]nodes.LinkState) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.was == nil {
+		a.was = map[nodes.Link]nodes.LinkState{}
+	}
+	for l, before := range a.wanted {
+		if before.Weather() && before != wanted[l] {
+			a.was[l] = before
+		}
+	}
+	a.wanted = wanted
+}
+
+// settle forgets the weather before, where an observation shows what is wanted now.
+func (a *agentLinks) settle(all []nodes.Observation) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, o := range all {
+		if a.was[o.Link] == o.Was && judge(a.wanted[o.Link], o).Holds {
+			delete(a.was, o.Link)
+		}
+	}
+}
+
+// train is what it takes to tell the state of a link: nil where that is a single
+// probe. Its length makes a right fault show nothing in one train of 400 at most.
+func (a *agentLinks) train(l nodes.Link) *train {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now, was := a.wanted[l], a.was[l]
+	if now.Cut || now.CutData || !now.Weather() && !was.Weather() || l.From == nodes.Clients || l.To == nodes.Clients {
+		return nil
+	}
+	t := train{Size: trainSize}
+	for _, p := range []int{now.Lossy, now.Duplicated, now.Reordered, was.Lossy, was.Duplicated, was.Reordered} {
+		if p > 0 {
+			arrive := max(nodes.PerMilleMax-now.Lossy, 1) // of a thousand; the others show nothing else
+			show := 6 * nodes.PerMilleMax * nodes.PerMilleMax / (p * arrive)
+			t.Count = max(t.Count, min(max(show, trainLeast), trainMost))
+		}
+	}
+	if hold := max(now.Hold, was.Hold); hold > 0 {
+		t.Tail = trainBurst * (1 + int(time.Duration(hold)/trainPause))
+	}
+	rate := now.Rate
+	if rate == 0 {
+		rate = was.Rate
+	}
+	if rate > 0 {
+		volume := int(time.Duration(rate) * rateTime / time.Second)
+		t.Flood, t.Tail = true, min(t.Tail, trainBurst)
+		if t.Count == 0 {
+			t.Count = max(volume/trainSizeMax, trainFew)
+		}
+		t.Size = min(max(volume/t.Count, trainSize), trainSizeMax)
+	}
+	return &t
+}
+
 // A probeRun is one round of probes: for each link a nonce, and what was seen.
 type probeRun struct {
 	a     *agentLinks
@@ -80,10 +146,10 @@ func (a *agentLinks) Probe(ctx context.Context, links []nodes.Link) ([]nodes.Obs
 		seen: map[nodes.Link]seen{}, fails: map[nodes.ID]string{},
 	}
 	for _, l := range links {
-		w := watching{Link: l, Nonce: nonce()}
+		w := watching{Link: l, Nonce: nonce(), Train: a.train(l)}
 		r.watch[heldBy(l)] = append(r.watch[heldBy(l)], w)
 		if l.From != nodes.Clients && l.To != nodes.Clients {
-			r.send[l.From] = append(r.send[l.From], sending{l.To, w.Nonce})
+			r.send[l.From] = append(r.send[l.From], sending{l.To, w.Nonce, w.Train})
 		}
 	}
 	r.on(func(h *host, c *Controller) error {
@@ -106,6 +172,7 @@ func (a *agentLinks) Probe(ctx context.Context, links []nodes.Link) ([]nodes.Obs
 	for i, l := range links {
 		out[i] = r.describe(l)
 	}
+	a.settle(out)
 	return out, nil
 }
 
@@ -157,11 +224,19 @@ func (r *probeRun) observe(ctx context.Context, h *host, c *Controller) error {
 func (a *agentLinks) patience(watch []watching) time.Duration {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	var longest int64
+	var longest time.Duration
 	for _, w := range watch {
-		longest = max(longest, a.wanted[w.Link].Delay+a.wanted[w.Link].Jitter)
+		s := a.wanted[w.Link]
+		takes := time.Duration(s.Delay + s.Jitter + s.Hold)
+		if t := w.Train; t != nil {
+			takes += trainQuiet + trainPause*time.Duration((t.Count+t.Tail)/trainBurst)
+			if s.Rate > 0 {
+				takes += room(s.Rate) + spent(int64((t.Count+t.Tail)*(t.Size+headers6)), s.Rate)
+			}
+		}
+		longest = max(longest, takes)
 	}
-	return probeWait + time.Duration(longest)
+	return probeWait + longest
 }
 
 // dial probes a link of clients by opening a connection as one of them. Being
@@ -203,6 +278,11 @@ func (r *probeRun) describe(l nodes.Link) nodes.Observation {
 	s, ok := r.seen[l]
 	o := nodes.Observation{Link: l, Passed: s.Passed, Took: s.Held, Dropped: s.Dropped}
 	switch {
+	case s.Train != nil:
+		r.a.mu.Lock()
+		o.Train, o.Was = *s.Train, r.a.was[l]
+		r.a.mu.Unlock()
+		o.Passed, o.How = s.Train.Arrived > 0, s.Train.String()
 	case r.fails[heldBy(l)] != "" && !ok:
 		o.How = fmt.Sprintf("%s could not look: %s", heldBy(l), r.fails[heldBy(l)])
 	case s.Passed && s.Held > 0:

@@ -18,8 +18,23 @@ const remedyRights = "run it as root or with CAP_NET_ADMIN in its own network na
 func probe(ctx context.Context) map[nodes.EffectKind]error {
 	out := map[nodes.EffectKind]error{nodes.Down: nil, nodes.Frozen: nil}
 	cut, delay := probeWall(ctx)
-	out[nodes.Cut], out[nodes.CutData], out[nodes.Delayed] = cut, cut, delay
+	out[nodes.Cut], out[nodes.CutData] = cut, cut
+	for _, k := range []nodes.EffectKind{nodes.Delayed, nodes.Lossy, nodes.Duplicated, nodes.Reordered, nodes.Limited} {
+		out[k] = delay
+	}
+	if delay == nil {
+		out[nodes.Duplicated] = probeTwins()
+	}
 	return out
+}
+
+// probeTwins tries what doubling needs.
+func probeTwins() error {
+	t, err := openTwins()
+	if err == nil {
+		t.close()
+	}
+	return err
 }
 
 // probeWall tries what cuts need, and what delays need beyond that.

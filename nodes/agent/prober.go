@@ -17,6 +17,9 @@ const (
 	probeSize     = 16   // bytes: magic, nonce
 	maxNonces     = 4096 // probes remembered, the oldest forgotten first
 	defaultProbes = 7719 // the UDP port, where nobody asks for another
+	probeBuffer   = 1 << 20
+	headers4      = 20 + 8 // bytes of IPv4 and UDP
+	headers6      = 40 + 8
 )
 
 var (
@@ -31,28 +34,28 @@ type prober struct {
 	socket  *net.UDPConn
 	targets map[nodes.ID]*net.UDPAddr
 	port    int
+	headers int // bytes of a packet before those of a probe
 
 	mu     sync.Mutex
 	probes map[uint64]*probeRecord // by nonce
 	order  []uint64                // of announcement, to forget
-}
-
-// A train is many probes of one nonce, sent one after the other, where a single
-// one tells too little.
-type train struct {
-	Count int `json:"count"`          // probes that count
-	Tail  int `json:"tail,omitempty"` // and those sent after them, which overtake late ones
-	Size  int `json:"size"`           // bytes of each, at least trainSize
+	trains []uint64                // those of them that are trains, likewise
+	work   sync.WaitGroup          // trains that are being sent
+	ended  chan struct{}           // closed by close
+	once   sync.Once
 }
 
 type probeRecord struct {
 	before  uint64    // the link's counter when it was announced
 	queued  time.Time // when the delay queue saw it
 	arrived time.Time
+	train   *trainRecord // nil: a single probe
 }
 
 func listenProbes(h Hello) (*prober, error) {
-	p := &prober{targets: map[nodes.ID]*net.UDPAddr{}, port: h.Probe, probes: map[uint64]*probeRecord{}}
+	p := &prober{
+		targets: map[nodes.ID]*net.UDPAddr{}, port: h.Probe, probes: map[uint64]*probeRecord{}, ended: make(chan struct{}),
+	}
 	at := h.Self.Host
 	for _, m := range h.View {
 		ip, err := netip.ParseAddr(m.Host)
@@ -71,19 +74,28 @@ func listenProbes(h Hello) (*prober, error) {
 	if p.socket, err = net.ListenUDP("udp", addr); err != nil {
 		return nil, fmt.Errorf("agent: listening for probes: %w", err)
 	}
+	if p.headers = headers4; addr.IP.To4() == nil {
+		p.headers = headers6
+	}
+	_ = p.socket.SetReadBuffer(probeBuffer) // the system may allow less, which costs probes only under load
 	go p.receive()
 	return p, nil
 }
 
 func (p *prober) receive() {
-	buf := make([]byte, 2*probeSize)
+	buf := make([]byte, trainSizeMax+1)
 	for {
 		n, err := p.socket.Read(buf)
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
-		if nonce, ok := decodeProbe(buf[:n]); ok && err == nil {
+		if err != nil {
+			continue
+		}
+		if nonce, ok := decodeProbe(buf[:n]); ok {
 			p.mark(nonce, func(r *probeRecord) { r.arrived = time.Now() })
+		} else if nonce, at, ok := decodeTrain(buf[:n]); ok {
+			p.onTrain(nonce, func(t *trainRecord) { t.arrive(at, n+p.headers, time.Now()) })
 		}
 	}
 }
@@ -115,6 +127,9 @@ func (p *prober) send(s sending) error {
 	if to == nil {
 		return fmt.Errorf("agent: no address of %s to probe", s.To)
 	}
+	if s.Train != nil {
+		return p.dispatch(s, to)
+	}
 	// A failed send is an observation, not an error: the probe will not arrive.
 	_, _ = p.socket.WriteToUDP(encodeProbe(s.Nonce), to)
 	return nil
@@ -127,6 +142,9 @@ func (p *prober) expect(w watching, counter uint64) {
 		p.order = append(p.order, w.Nonce)
 	}
 	p.probes[w.Nonce] = &probeRecord{before: counter}
+	if w.Train != nil {
+		p.expectTrain(w)
+	}
 	for len(p.order) > maxNonces {
 		delete(p.probes, p.order[0])
 		p.order = p.order[1:]
@@ -147,7 +165,14 @@ func (p *prober) look(w watching, counter uint64) (s seen) {
 	if s.Passed && !r.queued.IsZero() {
 		s.Held = r.arrived.Sub(r.queued)
 	}
+	if r.train != nil {
+		r.train.look(&s, time.Now())
+	}
 	return s
 }
 
-func (p *prober) close() { p.socket.Close() }
+func (p *prober) close() {
+	p.once.Do(func() { close(p.ended) })
+	p.socket.Close()
+	p.work.Wait()
+}

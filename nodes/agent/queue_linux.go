@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,6 +20,7 @@ import (
 const (
 	subsystemQueue  = 3
 	messagePacket   = 0
+	messageVerdict  = 1
 	messageConfig   = 2
 	messageBatch    = 3
 	attrPacketHead  = 1
@@ -33,6 +35,7 @@ const (
 	copyPacket      = 2
 	flagFailOpen    = 1
 	flagSegments    = 4 // GSO: hand large segments over whole
+	verdictDrop     = 0
 	verdictAccept   = 1
 )
 
@@ -41,26 +44,49 @@ const (
 	queueTries  = 64      // numbers to try, from firstQueue on
 	queueLength = 16384   // packets held at most; the kernel lets more of them pass at once
 	queueBuffer = 4 << 20 // bytes of the socket's receive buffer
-	copyRange   = 96      // bytes of each packet that we see: enough to know our own probes
+	copyHead    = 96      // bytes of each packet that we see: enough to know our own probes
+	copyWhole   = 0xffff  // bytes, where packets are doubled
+	copiesBytes = 32 << 20
+	releaseMost = 256 // packets let go by one message
+	configWait  = 2 * time.Second
 )
 
-// A queue holds back the packets of one link and lets them go in the order in
-// which they came. Where it is full or gone the kernel lets packets pass.
+// A queue holds back the packets of one link, loses some and doubles others,
+// and lets them go in the order in which they came, but for those that others
+// overtake. Where it is full or gone the kernel lets packets pass.
 type queue struct {
 	number uint16
 	conn   *netlink.Conn
 	echo   *prober
-	rand   *rand.Rand
-	delay  atomic.Pointer[nodes.LinkState]
-	held   chan heldPacket
-	last   uint32        // the number of the last packet seen; receive's own
-	ended  chan struct{} // closed by close
-	work   sync.WaitGroup
+	shaper shaper // receive's own
+	load   int64  // bytes taken; receive's own
+	state  atomic.Pointer[nodes.LinkState]
+	twins  atomic.Pointer[twins] // nil where nothing is doubled
+	mode   queueConfig           // as the kernel has it; shape's own
+	asked  chan error            // the kernel's answer to a change of mode
+
+	mu     sync.Mutex
+	line   []heldPacket // in order of due
+	late   []heldPacket // those that others may overtake, likewise
+	copies int          // bytes held in packets that are doubled
+	last   uint32       // the number of the last packet seen
+
+	news  chan struct{} // there is more to let go
+	idle  chan struct{} // closed when receive has ended
+	ended chan struct{} // closed by close
+	work  sync.WaitGroup
 }
 
 type heldPacket struct {
-	id  uint32
-	due time.Time
+	id   uint32
+	due  time.Time
+	copy []byte // where it arrives twice
+}
+
+// A queueConfig is what the kernel does with packets before we see them.
+type queueConfig struct {
+	split bool // large segments come in parts as the wire would carry them
+	whole bool // we see all of a packet
 }
 
 func openQueue(l nodes.Link, echo *prober, seed uint64) (*queue, error) {
@@ -69,12 +95,13 @@ func openQueue(l nodes.Link, echo *prober, seed uint64) (*queue, error) {
 		return nil, fmt.Errorf("agent: opening the delay queue's netlink socket: %w", err)
 	}
 	q := &queue{
-		conn: conn, echo: echo, held: make(chan heldPacket, queueLength), ended: make(chan struct{}),
-		rand: rand.New(rand.NewPCG(seed, uint64(l.From)<<32|uint64(l.To))),
+		conn: conn, echo: echo, asked: make(chan error, 1),
+		news: make(chan struct{}, 1), idle: make(chan struct{}), ended: make(chan struct{}),
 	}
-	q.shape(nodes.LinkState{})
-	// A lost notice is a packet that stays in the kernel's queue, where failing
-	// open or the next batch lets it go; it must not end the queue.
+	q.shaper.rand = rand.New(rand.NewPCG(seed, uint64(l.From)<<32|uint64(l.To)))
+	q.state.Store(&nodes.LinkState{})
+	// A lost notice is a packet that the kernel lets pass at once, since we fail
+	// open; it must not end the queue.
 	_ = conn.SetOption(netlink.NoENOBUFS, true)
 	_ = conn.SetReadBuffer(queueBuffer)
 	if err := q.bind(); err != nil {
@@ -101,18 +128,26 @@ func (q *queue) bind() error {
 	if err != nil {
 		return fmt.Errorf("agent: binding a delay queue: %w", err)
 	}
-	params := append(be32(copyRange), copyPacket)
-	flags := uint32(flagFailOpen | flagSegments)
-	err = q.configure(
-		netlink.Attribute{Type: configParams, Data: params},
-		netlink.Attribute{Type: configLength, Data: be32(queueLength)},
-		netlink.Attribute{Type: configFlags, Data: be32(flags)},
-		netlink.Attribute{Type: configMask, Data: be32(flags)},
-	)
+	err = q.configure(append(q.mode.attributes(), netlink.Attribute{Type: configLength, Data: be32(queueLength)})...)
 	if err != nil {
 		return fmt.Errorf("agent: configuring a delay queue: %w", err)
 	}
 	return nil
+}
+
+func (c queueConfig) attributes() []netlink.Attribute {
+	flags, bytes := uint32(flagFailOpen|flagSegments), uint32(copyHead)
+	if c.split {
+		flags &^= flagSegments
+	}
+	if c.whole {
+		bytes = copyWhole
+	}
+	return []netlink.Attribute{
+		{Type: configParams, Data: append(be32(bytes), copyPacket)},
+		{Type: configFlags, Data: be32(flags)},
+		{Type: configMask, Data: be32(flagFailOpen | flagSegments)},
+	}
 }
 
 func (q *queue) configure(attrs ...netlink.Attribute) error {
@@ -134,42 +169,84 @@ func (q *queue) message(kind uint16, attrs ...netlink.Attribute) (netlink.Messag
 	}, err
 }
 
-// shape sets the delay of the packets that come from now on.
-func (q *queue) shape(s nodes.LinkState) { q.delay.Store(&s) }
+// shape sets what becomes of the packets that come from now on. Weather falls
+// on packets as the wire carries them: losing one of 64 KiB, as the kernel hands
+// them on within one machine, would lose 45 at a time.
+func (q *queue) shape(s nodes.LinkState, t *twins) error {
+	q.twins.Store(t)
+	mode := queueConfig{split: s.Weather(), whole: s.Duplicated > 0}
+	if mode != q.mode {
+		if err := q.reconfigure(mode); err != nil {
+			return err
+		}
+	}
+	q.state.Store(&s)
+	return nil
+}
 
-// receive reads packets and decides when each may go.
+// reconfigure changes the mode while receive reads the socket, so that the
+// kernel's answer comes by way of it.
+func (q *queue) reconfigure(c queueConfig) error {
+	m, err := q.message(messageConfig, c.attributes()...)
+	if err != nil {
+		return err
+	}
+	select { // an answer that came too late for the one before
+	case <-q.asked:
+	default:
+	}
+	m.Header.Flags |= netlink.Acknowledge
+	if _, err := q.conn.Send(m); err != nil {
+		return fmt.Errorf("agent: changing a delay queue: %w", err)
+	}
+	late := time.NewTimer(configWait)
+	defer late.Stop()
+	select {
+	case err = <-q.asked:
+	case <-late.C:
+		err = fmt.Errorf("the kernel did not answer within %s", configWait)
+	}
+	if err != nil {
+		return fmt.Errorf("agent: changing a delay queue: %w", err)
+	}
+	q.mode = c
+	return nil
+}
+
+// receive reads packets and decides what becomes of each.
 func (q *queue) receive() {
 	defer q.work.Done()
-	defer close(q.held)
-	var last time.Time
+	defer close(q.idle)
 	for {
 		messages, err := q.conn.Receive()
-		if err != nil {
+		switch {
+		case err == nil:
+		case q.isClosed():
+			return
+		case errors.Is(err, unix.ENOBUFS), errors.Is(err, unix.ENOENT):
 			// ENOENT answers a verdict for packets that the kernel has dropped
 			// meanwhile (it does when hooks change); the queue lives on.
-			if q.isClosed() || !errors.Is(err, unix.ENOBUFS) && !errors.Is(err, unix.ENOENT) {
-				return
-			}
+			continue
+		default:
+			q.answer(err)
 			continue
 		}
 		now := time.Now()
 		for _, m := range messages {
-			id, ok := q.packet(m, now)
-			if !ok {
-				continue
-			}
-			q.last = id
-			// Never before the one in front of it: a path with jitter does not
-			// reorder what one sender sent.
-			if due := now.Add(q.draw()); due.After(last) {
-				last = due
-			}
-			select {
-			case q.held <- heldPacket{id, last}:
-			case <-q.ended:
-				return
+			if m.Header.Type == netlink.Error {
+				q.answer(nil)
+			} else if p, ok := q.parse(m); ok {
+				q.take(p, now)
 			}
 		}
+	}
+}
+
+// answer hands the kernel's answer to who waits for it, if anybody does.
+func (q *queue) answer(err error) {
+	select {
+	case q.asked <- err:
+	default:
 	}
 }
 
@@ -182,55 +259,50 @@ func (q *queue) isClosed() bool {
 	}
 }
 
-// draw is uniform in [Delay-Jitter, Delay+Jitter], and never negative.
-func (q *queue) draw() time.Duration {
-	s := q.delay.Load()
-	d := s.Delay
-	if s.Jitter > 0 {
-		d += q.rand.Int64N(2*s.Jitter+1) - s.Jitter
+// take decides the fate of one packet.
+func (q *queue) take(p packet, now time.Time) {
+	f := q.shaper.decide(*q.state.Load(), now, p.size)
+	if !f.lost && !f.refused {
+		q.load += int64(p.size)
 	}
-	return time.Duration(max(d, 0))
+	q.tell(p, f, now)
+	if f.lost || f.refused {
+		q.verdicts(verdictDrop, p.id)
+		return
+	}
+	h := heldPacket{id: p.id, due: f.due}
+	q.mu.Lock()
+	if f.double && q.copies+len(p.data) <= copiesBytes {
+		h.copy = slices.Clone(p.data)
+		q.copies += len(h.copy)
+	}
+	if f.late {
+		q.late = append(q.late, h)
+	} else {
+		q.line = append(q.line, h)
+	}
+	q.last = p.id
+	q.mu.Unlock()
+	select {
+	case q.news <- struct{}{}:
+	default:
+	}
 }
 
-// packet reads the number of a queued packet, and marks it if it is a probe.
-func (q *queue) packet(m netlink.Message, now time.Time) (id uint32, ok bool) {
-	if m.Header.Type != netlink.HeaderType(subsystemQueue<<8|messagePacket) || len(m.Data) < 4 {
-		return 0, false
+// tell marks our own probes.
+func (q *queue) tell(p packet, f fate, now time.Time) {
+	if q.echo == nil {
+		return
 	}
-	ad, err := netlink.NewAttributeDecoder(m.Data[4:])
-	if err != nil {
-		return 0, false
+	b, ok := p.probe(q.echo.port)
+	if !ok {
+		return
 	}
-	for ad.Next() {
-		switch b := ad.Bytes(); ad.Type() {
-		case attrPacketHead:
-			if len(b) >= 4 {
-				id, ok = binary.BigEndian.Uint32(b), true
-			}
-		case attrPayload:
-			if q.echo != nil {
-				if nonce, is := probeInPacket(b, q.echo.port); is {
-					q.echo.mark(nonce, func(r *probeRecord) { r.queued = now })
-				}
-			}
-		}
+	if nonce, ok := decodeProbe(b); ok {
+		q.echo.mark(nonce, func(r *probeRecord) { r.queued = now })
+	} else if nonce, at, ok := decodeTrain(b); ok {
+		q.echo.onTrain(nonce, func(t *trainRecord) { t.enter(at, p.size, f, q.load, now) })
 	}
-	return id, ok && ad.Err() == nil
-}
-
-// probeInPacket finds the nonce of one of our own probes in an IP packet.
-func probeInPacket(b []byte, port int) (nonce uint64, ok bool) {
-	head := 0
-	switch {
-	case len(b) >= 20 && b[0]>>4 == 4 && b[9] == unix.IPPROTO_UDP:
-		head = int(b[0]&15) * 4
-	case len(b) >= 40 && b[0]>>4 == 6 && b[6] == unix.IPPROTO_UDP:
-		head = 40
-	}
-	if head == 0 || len(b) != head+8+probeSize || int(binary.BigEndian.Uint16(b[head+2:])) != port {
-		return 0, false
-	}
-	return decodeProbe(b[head+8:])
 }
 
 // release lets packets go when they are due, as many at a time as are.
@@ -238,45 +310,72 @@ func (q *queue) release() {
 	defer q.work.Done()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	var next *heldPacket
 	for {
-		var p heldPacket
-		if next != nil {
-			p, next = *next, nil
-		} else {
-			var ok bool
-			if p, ok = <-q.held; !ok {
+		ready, inOrder, next := q.due(time.Now())
+		if len(ready) > 0 {
+			q.let(ready, inOrder)
+			continue
+		}
+		var wait <-chan time.Time
+		if !next.IsZero() {
+			timer.Reset(time.Until(next))
+			wait = timer.C
+		}
+		select {
+		case <-wait:
+		case <-q.news:
+		case <-q.ended:
+			<-q.idle
+			if ready, inOrder, _ = q.due(time.Time{}); len(ready) == 0 {
 				return
 			}
+			q.let(ready, inOrder)
 		}
-		if wait := time.Until(p.due); wait > 0 {
-			timer.Reset(wait)
-			select {
-			case <-timer.C:
-			case <-q.ended:
-			}
-		}
-		p.id, next = q.more(p.id)
-		q.accept(p.id)
 	}
 }
 
-// more takes all further packets that are due, and returns the last of them and
-// the first that is not due yet.
-func (q *queue) more(id uint32) (uint32, *heldPacket) {
-	now := time.Now()
-	for {
-		select {
-		case p, ok := <-q.held:
-			if !ok {
-				return id, nil
-			}
-			if p.due.After(now) && !q.isClosed() {
-				return id, &p
-			}
-			id = p.id
-		default:
-			return id, nil
+// due takes out what may go by now, in the order in which it may; everything
+// where now is zero. inOrder says that nothing that came before is left behind,
+// nor overtaken. Else next is when to look again; zero: when there is more.
+func (q *queue) due(now time.Time) (ready []heldPacket, inOrder bool, next time.Time) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	may := func(l []heldPacket) bool { return len(l) > 0 && (now.IsZero() || !l[0].due.After(now)) }
+	inOrder = len(q.late) == 0
+	for len(ready) < releaseMost {
+		from := &q.line
+		if may(q.late) && (!may(q.line) || q.late[0].due.Before(q.line[0].due)) {
+			from = &q.late
+		} else if !may(q.line) {
+			break
+		}
+		ready = append(ready, (*from)[0])
+		q.copies -= len((*from)[0].copy)
+		*from = (*from)[1:]
+	}
+	for _, l := range [][]heldPacket{q.line, q.late} {
+		if len(l) > 0 && (next.IsZero() || l[0].due.Before(next)) {
+			next = l[0].due
+		}
+	}
+	return ready, inOrder, next
+}
+
+// let lets packets go: by one verdict for all up to the last of them where that
+// is the same, else by one for each. Their doubles follow.
+func (q *queue) let(ready []heldPacket, inOrder bool) {
+	if inOrder {
+		q.accept(ready[len(ready)-1].id)
+	} else {
+		ids := make([]uint32, len(ready))
+		for i, p := range ready {
+			ids[i] = p.id
+		}
+		q.verdicts(verdictAccept, ids...)
+	}
+	if t := q.twins.Load(); t != nil {
+		for _, p := range ready {
+			t.send(p.copy)
 		}
 	}
 }
@@ -289,6 +388,20 @@ func (q *queue) accept(id uint32) {
 	if err == nil {
 		_, _ = q.conn.Send(m) // a packet that is gone already needs no verdict
 	}
+}
+
+// verdicts decide on single packets, in one system call.
+func (q *queue) verdicts(verdict uint32, ids ...uint32) {
+	messages := make([]netlink.Message, 0, len(ids))
+	for _, id := range ids {
+		m, err := q.message(messageVerdict, netlink.Attribute{
+			Type: attrVerdictHead, Data: append(be32(verdict), be32(id)...),
+		})
+		if err == nil {
+			messages = append(messages, m)
+		}
+	}
+	_, _ = q.conn.SendMessages(messages) // see accept
 }
 
 // close lets everything go that is held, and gives the number back. The rule

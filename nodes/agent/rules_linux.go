@@ -67,11 +67,22 @@ func (b *rules) add(f *flow) error {
 		case f.state.CutData:
 			b.cutData(f, v, from)
 		}
-		if f.delayed() && !f.state.Cut {
+		if f.queued() && !f.state.Cut {
 			b.rule(b.chain(f), from, queueTo(b.w.mode, b.w.queues[f.link].number))
 		}
 	}
 	return nil
+}
+
+// sparing lets packets pass that bear a mark.
+func (b *rules) sparing(mark uint32) {
+	for _, c := range []*nftables.Chain{b.in, b.out} {
+		b.rule(c, part{
+			&expr.Meta{Key: expr.MetaKeyMARK, Register: reg},
+			&expr.Cmp{Op: expr.CmpOpEq, Register: reg, Data: binary.NativeEndian.AppendUint32(nil, mark)},
+			&expr.Verdict{Kind: expr.VerdictAccept},
+		})
+	}
 }
 
 func (b *rules) chain(f *flow) *nftables.Chain {

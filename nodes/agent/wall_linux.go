@@ -31,7 +31,8 @@ type wall struct {
 	table  *nftables.Table
 	mode   queueMode
 	flows  []flow                // what is in force
-	queues map[nodes.Link]*queue // of the flows that are delayed
+	queues map[nodes.Link]*queue // of the flows that pass one
+	twins  *twins                // nil until something is doubled
 	closed bool
 }
 
@@ -98,6 +99,10 @@ func (w *wall) plan(want []linkWant) (flows []flow, err error) {
 		if l.State.Reset {
 			return nil, fmt.Errorf("agent: %s: this firewall does not reset connections", linkName(l.Link))
 		}
+		clients := l.Link.From == nodes.Clients || l.Link.To == nodes.Clients
+		if clients && l.State.Weather() {
+			return nil, fmt.Errorf("agent: %s %s: weather on links of clients can't be proven, so it is not done", linkName(l.Link), l.State)
+		}
 		f := flow{link: l.Link, state: l.State}
 		switch self := w.hello.Self.ID; {
 		case l.Link.From == nodes.Clients && l.Link.To == self:
@@ -162,6 +167,9 @@ func (w *wall) install(flows []flow) error {
 	w.conn.DelTable(w.table)
 	w.conn.AddTable(w.table)
 	b := newRules(w)
+	if slices.ContainsFunc(flows, func(f flow) bool { return f.state.Duplicated > 0 }) {
+		b.sparing(twinMark)
+	}
 	for i := range flows {
 		if err := b.add(&flows[i]); err != nil {
 			return err
@@ -254,8 +262,8 @@ func (w *wall) counters() (map[nodes.Link]uint64, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	out := map[nodes.Link]uint64{}
-	if w.closed || len(w.flows) == 0 {
-		return out, nil
+	if w.closed || !slices.ContainsFunc(w.flows, func(f flow) bool { return f.state.Cut || f.state.CutData }) {
+		return out, nil // only cuts count, and asking the kernel is dear
 	}
 	objects, err := w.conn.GetNamedObjects(w.table)
 	if err != nil {
@@ -293,18 +301,26 @@ func (w *wall) close() error {
 	}
 	w.closed = true
 	err := errors.Join(w.drop(), w.closeQueues(nil))
+	if w.twins != nil {
+		w.twins.close()
+	}
 	return errors.Join(err, w.conn.CloseLasting())
 }
 
-// openQueues makes sure that every delayed flow has its queue, with the delay
-// that is wanted, before a rule sends packets there.
+// openQueues makes sure that every flow that needs one has its queue, with what
+// is wanted of it, before a rule sends packets there.
 func (w *wall) openQueues(flows []flow) (err error) {
 	for _, f := range flows {
-		if !f.delayed() {
+		if !f.queued() {
 			continue
 		}
 		if w.mode == "" {
 			if w.mode, err = findQueueMode(w.conn, w.table.Name); err != nil {
+				return err
+			}
+		}
+		if f.state.Duplicated > 0 && w.twins == nil {
+			if w.twins, err = openTwins(); err != nil {
 				return err
 			}
 		}
@@ -315,15 +331,17 @@ func (w *wall) openQueues(flows []flow) (err error) {
 			}
 			w.queues[f.link] = q
 		}
-		q.shape(f.state)
+		if err := q.shape(f.state, w.twins); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// closeQueues lets go what no flow delays any more.
+// closeQueues lets go what no flow holds back any more.
 func (w *wall) closeQueues(flows []flow) (err error) {
 	for link, q := range w.queues {
-		if !slices.ContainsFunc(flows, func(f flow) bool { return f.link == link && f.delayed() }) {
+		if !slices.ContainsFunc(flows, func(f flow) bool { return f.link == link && f.queued() }) {
 			err = errors.Join(err, q.close())
 			delete(w.queues, link)
 		}
@@ -331,4 +349,5 @@ func (w *wall) closeQueues(flows []flow) (err error) {
 	return err
 }
 
-func (f *flow) delayed() bool { return f.state.Delay > 0 || f.state.Jitter > 0 }
+// queued tells whether the packets of the flow pass a queue of ours.
+func (f *flow) queued() bool { return f.state.Delay > 0 || f.state.Jitter > 0 || f.state.Weather() }

@@ -23,7 +23,8 @@ func (*wall) close() error                             { return nil }
 
 func probe(context.Context) map[nodes.EffectKind]error {
 	out := map[nodes.EffectKind]error{nodes.Down: nil, nodes.Frozen: nil}
-	for _, k := range []nodes.EffectKind{nodes.Cut, nodes.CutData, nodes.Delayed} {
+	for _, k := range []nodes.EffectKind{nodes.Cut, nodes.CutData, nodes.Delayed,
+		nodes.Lossy, nodes.Duplicated, nodes.Reordered, nodes.Limited} {
 		out[k] = errNoWall
 	}
 	return out

@@ -1,0 +1,262 @@
+package agent_test
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"chaos/nodes"
+)
+
+// packets is how many datagrams a measurement sends: the share of them that met
+// a fate is then within 5 points of the chance, but for one measurement of millions.
+const (
+	packets = 3000
+	points  = 0.05
+)
+
+// A shower is what became of a train of datagrams that the test sent itself.
+type shower struct {
+	arrived, doubled, late int
+	first, last            time.Time
+}
+
+// shower sends datagrams from one namespace to another, a few every
+// millisecond, and counts what arrives.
+func (l *lab) shower(from, to nodes.ID, count, size int) (s shower) {
+	l.t.Helper()
+	var in, out net.PacketConn
+	var err error
+	l.in(l.hosts[to], func() { in, err = net.ListenPacket("udp", address(to)+":0") })
+	must(l.t, err)
+	defer in.Close()
+	in.(*net.UDPConn).SetReadBuffer(4 << 20)
+	l.in(l.hosts[from], func() { out, err = net.ListenPacket("udp", address(from)+":0") })
+	must(l.t, err)
+	defer out.Close()
+	var work sync.WaitGroup
+	sent := make(chan struct{})
+	work.Go(func() { s = receiveShower(in, count, sent) })
+	b := make([]byte, size)
+	for i := range count + 100 { // those after the count overtake the last of them
+		binary.BigEndian.PutUint32(b, uint32(i))
+		out.WriteTo(b, in.LocalAddr())
+		if i%8 == 7 {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	close(sent)
+	work.Wait()
+	return s
+}
+
+// receiveShower takes what comes until nothing does, after all was sent.
+func receiveShower(in net.PacketConn, count int, sent <-chan struct{}) (s shower) {
+	seen, highest := make([]bool, count), -1
+	b := make([]byte, 2048)
+	for {
+		in.SetReadDeadline(time.Now().Add(2 * quiet))
+		n, _, err := in.ReadFrom(b)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			select {
+			case <-sent:
+				return s
+			default:
+				continue
+			}
+		}
+		if err != nil || n < 4 {
+			continue
+		}
+		at := int(binary.BigEndian.Uint32(b))
+		if s.last = time.Now(); s.first.IsZero() {
+			s.first = s.last
+		}
+		switch {
+		case at >= count:
+		case seen[at]:
+			s.doubled++
+		default:
+			seen[at] = true
+			s.arrived++
+			if at < highest {
+				s.late++
+			}
+		}
+		highest = max(highest, at)
+	}
+}
+
+func (l *lab) near(what string, got, of int, asked float64) {
+	l.t.Helper()
+	share := float64(got) / float64(of)
+	l.t.Logf("%s: asked %.1f%%, measured %.1f%% of %d", what, 100*asked, 100*share, of)
+	if math.Abs(share-asked) > points {
+		l.t.Errorf("%s: %.1f%% is not near %.1f%%", what, 100*share, 100*asked)
+	}
+}
+
+// weather applies effects to the way from n1 to n2 and looks at it, and at the
+// way back, before, meanwhile and after.
+func (l *lab) weather(f interface {
+	Apply(context.Context, string, []nodes.Effect) (nodes.Evidence, error)
+	Verify(context.Context, string) (nodes.Evidence, error)
+	Revert(context.Context, string) (nodes.Evidence, error)
+}, look func(), effects ...nodes.Effect) {
+	l.t.Helper()
+	ctx := context.Background()
+	for i := range effects {
+		effects[i].From, effects[i].To = 1, 2
+	}
+	clear := func(when string, from, to nodes.ID) {
+		if s := l.shower(from, to, packets, 100); s.arrived != packets || s.doubled != 0 || s.late > packets/50 {
+			l.t.Errorf("%s, n%d→n%d: %+v of %d", when, from, to, s, packets)
+		}
+	}
+	clear("before", 1, 2)
+	ev, err := f.Apply(ctx, "weather", effects)
+	proven(l.t, fmt.Sprint("apply ", effects), ev, err)
+	look()
+	clear("the way back", 2, 1)
+	ev, err = f.Verify(ctx, "weather")
+	proven(l.t, "verify", ev, err)
+	ev, err = f.Revert(ctx, "weather")
+	proven(l.t, "revert", ev, err)
+	clear("after", 1, 2)
+}
+
+func TestWeatherIsMeasured(t *testing.T) {
+	l := newLab(t, 2)
+	f := l.fleet(lease, nil)
+	for _, p := range []int{50, 200, 500} {
+		l.weather(f, func() {
+			s := l.shower(1, 2, packets, 100)
+			l.near("lost", packets-s.arrived, packets, float64(p)/1000)
+		}, nodes.Effect{Kind: nodes.Lossy, PerMille: p})
+	}
+	l.weather(f, func() {
+		s := l.shower(1, 2, packets, 100)
+		l.near("doubled", s.doubled, packets, 0.25)
+		l.near("lost", packets-s.arrived, packets, 0)
+	}, nodes.Effect{Kind: nodes.Duplicated, PerMille: 250})
+	l.weather(f, func() {
+		s := l.shower(1, 2, packets, 100)
+		l.near("late", s.late, packets, 0.2)
+		l.near("lost", packets-s.arrived, packets, 0)
+	}, nodes.Effect{Kind: nodes.Reordered, PerMille: 200, Delay: 8 * time.Millisecond})
+	l.weather(f, func() {
+		s := l.shower(1, 2, packets, 100)
+		l.near("lost", packets-s.arrived, packets, 0.1)
+		l.near("doubled", s.doubled, s.arrived, 0.3)
+		l.near("late", s.late, s.arrived, 0.2)
+	}, nodes.Effect{Kind: nodes.Lossy, PerMille: 100}, nodes.Effect{Kind: nodes.Duplicated, PerMille: 300},
+		nodes.Effect{Kind: nodes.Reordered, PerMille: 200, Delay: 8 * time.Millisecond},
+		nodes.Effect{Kind: nodes.Delayed, Delay: 10 * time.Millisecond, Jitter: 2 * time.Millisecond})
+}
+
+// The time that a volume takes over TCP through a limited link.
+func TestRateIsMeasured(t *testing.T) {
+	l := newLab(t, 2)
+	f := l.fleet(lease, nil)
+	for _, rate := range []int64{100_000, 1_000_000, nodes.RateMax} {
+		volume := int(rate) // a second of it
+		l.weather(f, func() {
+			w := l.wire(1, 2)
+			took := l.pour(w, volume)
+			t.Logf("asked %s, %d bytes took %s: %s", nodes.Rate(rate), volume, took, nodes.Rate(int64(float64(volume)/took.Seconds())))
+			if took < time.Second {
+				t.Errorf("%d bytes took %s, a second is the least", volume, took)
+			}
+			if took > 3*time.Second {
+				t.Errorf("%d bytes took %s", volume, took)
+			}
+		}, nodes.Effect{Kind: nodes.Limited, Rate: rate})
+	}
+}
+
+func (l *lab) pour(w wire, volume int) time.Duration {
+	l.t.Helper()
+	began := time.Now()
+	go pour(w.from, volume)
+	w.to.SetReadDeadline(time.Now().Add(enough))
+	b := make([]byte, 256<<10)
+	for left := volume; left > 0; {
+		n, err := w.to.Read(b)
+		if left -= n; err != nil {
+			l.t.Fatalf("%d of %d bytes are missing: %v", left, volume, err)
+		}
+	}
+	return time.Since(began)
+}
+
+// What full load costs, and that TCP copes: nothing is lost or doubled in a stream.
+func TestTCPUnderWeather(t *testing.T) {
+	l := newLab(t, 2)
+	f := l.fleet(lease, nil)
+	ctx := context.Background()
+	const volume = 32 << 20
+	t.Logf("well: %d MiB in %s", volume>>20, l.pour(l.wire(1, 2), volume))
+	for _, e := range []nodes.Effect{
+		{Kind: nodes.Delayed, Delay: time.Microsecond},
+		{Kind: nodes.Lossy, PerMille: nodes.PerMilleMin},
+		{Kind: nodes.Lossy, PerMille: 20},
+		{Kind: nodes.Duplicated, PerMille: 100},
+		{Kind: nodes.Reordered, PerMille: 20, Delay: time.Millisecond},
+	} {
+		e.From, e.To = 1, 2
+		ev, err := f.Apply(ctx, "weather", []nodes.Effect{e})
+		proven(t, e.String(), ev, err)
+		w := l.wire(1, 2)
+		t.Logf("%s: %d MiB in %s", e, volume>>20, l.pour(w, volume))
+		ev, err = f.Verify(ctx, "weather")
+		proven(t, "verify", ev, err)
+		ev, err = f.Revert(ctx, "weather")
+		proven(t, "revert", ev, err)
+	}
+}
+
+// All links of five nodes at once, overlapped with a partition and another loss.
+func TestWeatherOfAPartitionSize(t *testing.T) {
+	l := newLab(t, 5)
+	f := l.fleet(lease, nil)
+	ctx := context.Background()
+	var lossy, more, cuts []nodes.Effect
+	for a := nodes.ID(1); a <= 5; a++ {
+		for b := nodes.ID(1); b <= 5; b++ {
+			if a == b {
+				continue
+			}
+			lossy = append(lossy, nodes.Effect{Kind: nodes.Lossy, From: a, To: b, PerMille: 100})
+			more = append(more, nodes.Effect{Kind: nodes.Lossy, From: a, To: b, PerMille: 10},
+				nodes.Effect{Kind: nodes.Delayed, From: a, To: b, Delay: 30 * time.Millisecond})
+			if (a <= 2) != (b <= 2) {
+				cuts = append(cuts, cut(a, b))
+			}
+		}
+	}
+	for _, s := range []struct {
+		what string
+		do   func() (nodes.Evidence, error)
+	}{
+		{"loss on 20 links", func() (nodes.Evidence, error) { return f.Apply(ctx, "lossy", lossy) }},
+		{"partition over it", func() (nodes.Evidence, error) { return f.Apply(ctx, "cut", cuts) }},
+		{"more loss over it", func() (nodes.Evidence, error) { return f.Apply(ctx, "more", more) }},
+		{"verify the first", func() (nodes.Evidence, error) { return f.Verify(ctx, "lossy") }},
+		{"heal the partition", func() (nodes.Evidence, error) { return f.Revert(ctx, "cut") }},
+		{"verify the last", func() (nodes.Evidence, error) { return f.Verify(ctx, "more") }},
+		{"heal the first", func() (nodes.Evidence, error) { return f.Revert(ctx, "lossy") }},
+		{"heal the last", func() (nodes.Evidence, error) { return f.Revert(ctx, "more") }},
+		{"cut and heal once more", func() (nodes.Evidence, error) { return f.Apply(ctx, "cut", cuts) }},
+		{"heal", func() (nodes.Evidence, error) { return f.Revert(ctx, "cut") }},
+	} {
+		ev, err := s.do()
+		proven(t, s.what, ev, err)
+	}
+}
