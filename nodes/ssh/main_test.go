@@ -1,0 +1,54 @@
+package ssh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"testing"
+
+	"chaos/nodes/agent"
+	"chaos/nodes/nodestest"
+)
+
+// TestMain makes this test binary everything that a run needs: what a host is
+// asked to start, a node, a harness, and the host itself.
+func TestMain(m *testing.M) {
+	nodestest.TalkerMain()
+	role := ""
+	if len(os.Args) > 1 {
+		role = os.Args[1]
+	}
+	switch role {
+	case "agent":
+		o := agent.ServeOptions{Log: func(line string) { fmt.Fprintln(os.Stderr, line) }}
+		exit(agent.ServeDoor(context.Background(), standard{os.Stdin, os.Stdout}, o))
+	case "host":
+		exit(Host(context.Background(), os.Stdin, os.Stdout))
+	}
+	labMain(role)
+	os.Exit(m.Run())
+}
+
+func exit(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+type standard struct {
+	io.ReadCloser
+	out io.WriteCloser
+}
+
+func (s standard) Write(b []byte) (int, error) { return s.out.Write(b) }
+func (s standard) Close() error                { return errors.Join(s.ReadCloser.Close(), s.out.Close()) }
+
+// required tells whether the person who runs the tests insists on a need.
+func required(need string) bool {
+	return strings.Contains(os.Getenv("CHAOS_REQUIRE"), need)
+}
