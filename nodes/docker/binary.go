@@ -32,9 +32,9 @@ func architecture(engine string) string {
 	return engine
 }
 
-// findBinary is the program itself where it is a static one for the engine's
-// architecture, else NAME-linux-ARCH beside it.
-func findBinary(program, arch string) (string, error) {
+// FindBinary is the program itself where it is a static one for Linux on arch
+// (a name that Go gives it), else NAME-linux-ARCH beside it, else an error with the remedy.
+func FindBinary(program, arch string) (string, error) {
 	err := checkBinary(program, arch)
 	if err == nil {
 		return program, nil

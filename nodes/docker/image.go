@@ -67,7 +67,7 @@ func (p *Provider) image(ctx context.Context, e *engine, with []string) (Image, 
 		return image, err
 	}
 	arch := architecture(info.Architecture)
-	if program, err = findBinary(program, arch); err != nil {
+	if program, err = FindBinary(program, arch); err != nil {
 		return image, err
 	}
 	main, err := readContent(program, strings.TrimPrefix(programPath, "/"))

@@ -1,0 +1,154 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"chaos/nodes/docker"
+)
+
+// dockerFlags are the flags of the provider docker.
+type dockerFlags struct {
+	config           docker.Config
+	agents, sidecars string
+}
+
+// register adds the flags to a command's.
+func (f *dockerFlags) register(d *pflag.FlagSet) {
+	d.StringVar(&f.config.Image, "image", docker.DefaultImage, "docker: the image of the hosts; made from this program where it is missing")
+	d.StringVar(&f.config.Project, "project", "", "docker: use the hosts of this compose project if they are there; else a name for what is made")
+	d.StringVar(&f.config.Subnet, "subnet", "", "docker: a private network of 24 bits for the hosts, 10.77.3.0/24; default: a free one")
+	d.StringVar(&f.agents, "agents", "", "docker: agents that listen, n1=10.77.0.11:7100,…; no engine is needed then")
+	d.StringVar(&f.config.KeyFile, "key-file", "", "docker: where the key of the run is written for --agents to read")
+	d.StringVar(&f.sidecars, "sidecars", "", "docker: containers of others whose links to hurt, n1=CONTAINER,…")
+}
+
+// read checks the flags.
+func (f *dockerFlags) read() (c docker.Config, err error) {
+	c = f.config
+	if c.Agents, err = docker.ParseAgents(f.agents); err != nil {
+		return c, fmt.Errorf("--agents: %w", err)
+	}
+	if c.Sidecars, err = docker.ParseSidecars(f.sidecars); err != nil {
+		return c, fmt.Errorf("--sidecars: %w", err)
+	}
+	return c, nil
+}
+
+func newImageCommand() *cobra.Command {
+	var image, binary string
+	var with []string
+	c := &cobra.Command{
+		Use:   "image",
+		Short: "Make the image of the hosts of --provider docker from this program alone",
+		Long: `image makes an image that holds this very program and nothing else: no base
+image, no download. It is what docker-compose.yml runs; chaos run --provider
+docker makes it by itself. Equal programs give equal images, and an image that is
+there already is left alone.
+
+The program must be a static one for Linux: build it with CGO_ENABLED=0. On other
+systems chaos-linux-ARCH is taken from beside it.`,
+		Example: "  chaos image\n  chaos image --with /usr/local/bin/etcd",
+		Args:    noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			made, err := docker.BuildImage(c.Context(), image, binary, with)
+			if err != nil {
+				return err
+			}
+			word := "was there"
+			if made.Built {
+				word = "made"
+			}
+			fmt.Fprintf(c.OutOrStdout(), "%s %s: %d MB, %s\n", made.Name, word, made.Size>>20, made.ID)
+			return nil
+		},
+	}
+	c.Flags().StringVar(&image, "image", docker.DefaultImage, "its name")
+	c.Flags().StringVar(&binary, "binary", "", "the program that goes into it; default: this one")
+	c.Flags().StringSliceVar(&with, "with", nil, "static programs to put beside it, into /bin: a system under test")
+	return c
+}
+
+func newWatchdogCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    "watchdog",
+		Short:  "thaw frozen containers when the harness is gone",
+		Hidden: true,
+		Args:   cobra.NoArgs,
+		Long: `A watchdog is started by the harness before it freezes a container, and told of
+each. When its input ends, it thaws those that are still frozen: a frozen container
+can't heal itself. It does not end with the harness's terminal.`,
+		RunE: func(c *cobra.Command, _ []string) error {
+			signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE, syscall.SIGINT, syscall.SIGTERM)
+			return docker.Watchdog(c.Context(), c.InOrStdin(), c.OutOrStdout())
+		},
+	}
+}
+
+// forgettable is where the folders of runs stand on a host.
+const forgettable = "/data/"
+
+func newForgetCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    "forget FOLDER",
+		Short:  "remove a run's folder on a host that is used again",
+		Hidden: true,
+		Args:   cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			folder := path.Clean(args[0])
+			if name, ok := strings.CutPrefix(folder, forgettable); !ok || name == "" || strings.Contains(name, "/") {
+				return usageError{fmt.Errorf("%q is no folder of a run below %s", args[0], forgettable)}
+			}
+			return os.RemoveAll(folder)
+		},
+	}
+}
+
+// The folders of a control service, as docker-compose.yml mounts them.
+const (
+	controlPlan    = "/plan/plan.json"
+	controlResults = "/results"
+	controlKey     = "/key/key"
+)
+
+func newControlCommand() *cobra.Command {
+	var agents string
+	c := &cobra.Command{
+		Use:    "control [flags of run]",
+		Short:  "run the plan of a compose project against its hosts",
+		Hidden: true,
+		Long: `control is what the service of that name in docker-compose.yml runs: a run with
+the plan in /plan/plan.json, or where there is none with the default plan, or what
+the flags after -- say. Run folders go to /results; the exit status is the run's.`,
+		RunE: func(c *cobra.Command, args []string) error {
+			run := newRunCommand()
+			run.SilenceUsage, run.SilenceErrors = true, true
+			run.SetArgs(controlArgs(agents, args))
+			return run.ExecuteContext(c.Context())
+		},
+	}
+	c.Flags().StringVar(&agents, "agents", "", "the hosts' agents, n1=10.77.0.11:7100,…")
+	return c
+}
+
+// controlArgs are the flags of the run that control makes.
+func controlArgs(agents string, more []string) []string {
+	args := []string{"--provider", "docker", "--agents", agents, "--key-file", controlKey, "--out", controlResults}
+	if _, err := os.Stat(controlPlan); err == nil {
+		args = append(args, "--plan", controlPlan)
+	} else if !errors.Is(err, os.ErrNotExist) {
+		args = append(args, "--plan", controlPlan) // run tells what is wrong with it
+	} else {
+		fmt.Fprintf(os.Stderr, "no %s: a fresh plan is drawn\n", filepath.Base(controlPlan))
+	}
+	return append(args, more...)
+}

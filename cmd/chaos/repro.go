@@ -1,0 +1,129 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"chaos/campaign"
+	"chaos/nodes/docker"
+	"chaos/results"
+)
+
+func newReproCommand() *cobra.Command {
+	var out, bundle, binary string
+	c := &cobra.Command{
+		Use:   "repro RUN",
+		Short: "Pack a run's plan and this program into a folder that reproduces it anywhere",
+		Long: `repro makes a folder that holds the plan of a run, this very program, and what
+docker-compose needs to carry the plan out: a colleague who has only Docker runs
+one command in it. For a bug in the program, pack the program that has it.
+
+A plan fixes what is done to whom and when, not how threads interleave: a rare
+violation may need several runs.`,
+		Example: "  chaos repro latest --bundle /tmp/repro\n  cd /tmp/repro && docker-compose up --build --exit-code-from control",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return usageError{errors.New("repro takes one argument: a run's folder, or its name")}
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			if bundle == "" {
+				return usageError{errors.New("repro needs --bundle DIR, the folder to make; without Docker, chaos run --plan RUN/plan.json reproduces a run here")}
+			}
+			if err := makeBundle(filepath.Join(out, args[0]), args[0], bundle, binary); err != nil {
+				return err
+			}
+			fmt.Fprintf(c.OutOrStdout(), "%s reproduces %s:\n  cd %s && docker-compose up --build --exit-code-from control\n", bundle, args[0], bundle)
+			return nil
+		},
+	}
+	c.Flags().StringVar(&out, "out", runsRoot, "folder of run folders")
+	c.Flags().StringVar(&bundle, "bundle", "", "the folder to make")
+	c.Flags().StringVar(&binary, "binary", "", "the program to pack, a static one for Linux; default: this one")
+	return c
+}
+
+// bundleREADME is all that a colleague needs.
+const bundleREADME = `This folder reproduces the chaos run %s (%s, %d nodes, seed %d) with nothing but Docker:
+    docker-compose up --build --exit-code-from control; echo $?
+0 is valid, 1 is a violation, 3 is unknown; the report is in results/latest/report.html, and docker-compose down -v removes the rest.
+`
+
+// makeBundle writes the folder: compose file, plan, build file, program, README.
+func makeBundle(folder, name, bundle, binary string) error {
+	if _, err := os.Stat(folder); err != nil {
+		folder = name
+	}
+	plan, err := campaign.ReadPlan(filepath.Join(folder, results.PlanFile))
+	if err != nil {
+		return usageError{fmt.Errorf("%s is no run: %w", name, err)}
+	}
+	if real, err := filepath.EvalSymlinks(folder); err == nil {
+		folder = real
+	}
+	plan.Spec.Provider, plan.Spec.Network = "docker", ""
+	if binary == "" {
+		binary = program()
+	}
+	if binary, err = docker.FindBinary(binary, runtime.GOARCH); err != nil {
+		return err
+	}
+	compose, err := docker.BundleCompose("chaos-repro:" + imageTag(filepath.Base(folder)))
+	if err != nil {
+		return err
+	}
+	if err := os.Mkdir(bundle, 0o755); err != nil {
+		return usageError{fmt.Errorf("the bundle's folder is made anew: %w", err)}
+	}
+	for _, f := range []struct {
+		name string
+		b    []byte
+	}{
+		{"docker-compose.yml", []byte(compose)},
+		{"Dockerfile", []byte(docker.Dockerfile)},
+		{filepath.Join("plan", results.PlanFile), plan.Encode()},
+		{"README.md", fmt.Appendf(nil, bundleREADME, filepath.Base(folder), plan.Spec.System, plan.Spec.Nodes, plan.Seed)},
+		{".dockerignore", []byte("*\n!chaos\n")},
+	} {
+		path := filepath.Join(bundle, f.name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(path, f.b, 0o644); err != nil {
+			return err
+		}
+	}
+	return copyProgram(binary, filepath.Join(bundle, "chaos"))
+}
+
+// imageTag makes a run's name fit for an image's tag.
+func imageTag(run string) string {
+	return strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._-", r) {
+			return r
+		}
+		return '_'
+	}, run)
+}
+
+func copyProgram(from, to string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o755)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Close())
+}
