@@ -165,7 +165,11 @@ func (b *box) dial(ctx context.Context, m nodes.Member, p nodes.Port) (net.Conn,
 	if d == nil {
 		return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: tcpAddr(m, p), Err: syscall.EHOSTUNREACH}
 	}
-	return d.Dial(ctx, m, p)
+	c, err := d.Dial(ctx, m, p)
+	if err != nil {
+		return nil, err
+	}
+	return throughConn{c}, nil
 }
 
 func tcpAddr(m nodes.Member, p nodes.Port) net.Addr {
