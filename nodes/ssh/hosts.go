@@ -31,6 +31,8 @@ type Config struct {
 	Home string
 	// Ask asks the person for a passphrase; nil: on the terminal, where there is one.
 	Ask func(prompt string) ([]byte, error)
+	// Log takes one line for the person who watches; may be nil.
+	Log func(string)
 }
 
 // An entry is one host of the hosts file.

@@ -40,12 +40,12 @@ type lab struct {
 }
 
 type labMachine struct {
-	spec    labSpec
-	addr    string
-	key     ssh.Signer // its host key
-	pid     int        // of its first process, as the tests see it
-	port    netlink.Link
-	on      io.Closer // it ends when this is closed
+	spec labSpec
+	addr string
+	key  ssh.Signer // its host key
+	pid  int        // of its first process, as the tests see it
+	port netlink.Link
+	on   io.Closer // it ends when this is closed
 }
 
 var theLab struct {

@@ -29,7 +29,8 @@ func TestMain(m *testing.M) {
 		exit(Host(context.Background(), os.Stdin, os.Stdout))
 	}
 	labMain(role)
-	os.Exit(m.Run())
+	code := m.Run()
+	os.Exit(code)
 }
 
 func exit(err error) {

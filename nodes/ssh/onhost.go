@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"syscall"
 	"time"
 
 	"chaos/nodes"
@@ -24,6 +26,7 @@ const (
 	killWait   = 5 * time.Second // for killed ones to be gone
 	lookAgain  = 10 * time.Millisecond
 	probeLimit = 10 * time.Second // for trying what an agent could do
+	peerWait   = 3 * time.Second  // for a connection to another node
 	ownerFile  = "owner.json"     // in a run's folder
 )
 
@@ -36,6 +39,7 @@ type request struct {
 	Owner  owner    `json:"owner,omitzero"`   // prepare: who the run belongs to
 	Inside string   `json:"inside,omitempty"` // prepare, look: the node's address
 	Ports  int      `json:"ports,omitempty"`  // prepare, look: the first of portCount
+	Peers  []string `json:"peers,omitempty"`  // look: addresses of the other nodes
 	Remove []string `json:"remove,omitempty"` // clean: names of what was found
 }
 
@@ -56,6 +60,8 @@ type answer struct {
 	Effects map[nodes.EffectKind]string `json:"effects,omitempty"` // look: "" can be done, else why not
 	Clock   int64                       `json:"clock,omitempty"`   // look: ns since 1970
 	Kernel  string                      `json:"kernel,omitempty"`
+	Ports   string                      `json:"ports,omitempty"` // look: why the node's ports can't be had
+	Peers   []string                    `json:"peers,omitempty"` // look: other nodes that can't be reached, and why
 	Found   []item                      `json:"found,omitempty"` // find: what there is; clean: what stayed
 }
 
@@ -76,7 +82,7 @@ func Host(ctx context.Context, in io.Reader, out io.Writer) error {
 func (r request) carryOut(ctx context.Context) (a answer, err error) {
 	switch r.Op {
 	case opLook:
-		return r.look(ctx), r.free()
+		return r.look(ctx), nil
 	case opPrepare:
 		return a, r.prepare()
 	case opRemove:
@@ -103,8 +109,34 @@ func (r request) look(ctx context.Context) answer {
 			a.Effects[kind] = why.Error()
 		}
 	}
-	a.Clock = time.Now().UnixNano()
+	if err := r.free(); err != nil {
+		a.Ports = err.Error()
+	}
+	a.Peers = r.unreached(ctx)
+	a.Clock = time.Now().UnixNano() // last, so that it is as old as its way back
 	return a
+}
+
+// unreached tries the way to the other nodes. A refused connection shows that
+// it is open.
+func (r request) unreached(ctx context.Context) (out []string) {
+	ctx, cancel := context.WithTimeout(ctx, peerWait)
+	defer cancel()
+	whys := make([]string, len(r.Peers))
+	var work sync.WaitGroup
+	for i, peer := range r.Peers {
+		work.Go(func() {
+			c, err := new(net.Dialer).DialContext(ctx, "tcp", net.JoinHostPort(peer, strconv.Itoa(r.Ports)))
+			switch {
+			case err == nil:
+				c.Close()
+			case !errors.Is(err, syscall.ECONNREFUSED):
+				whys[i] = err.Error()
+			}
+		})
+	}
+	work.Wait()
+	return slices.DeleteFunc(whys, func(s string) bool { return s == "" })
 }
 
 // prepare ends what a former agent of the same run left, makes the run's folder

@@ -23,6 +23,7 @@ var errNoHost = errors.New("ssh: only Linux can be a host; other systems can be 
 func ourProcesses() ([]process, error)         { return nil, errNoHost }
 func endProcesses(string, time.Duration) error { return errNoHost }
 func liveRuns() []string                       { return nil }
+func otherAgents() []string                    { return nil }
 func ourTables() ([]string, error)             { return nil, errNoHost }
 func dropTable(string) error                   { return errNoHost }
 func kernel() string                           { return "?" }

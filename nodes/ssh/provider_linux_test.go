@@ -1,14 +1,12 @@
 package ssh
 
-import (
-	"testing"
-
-	"chaos/nodes/nodestest"
-)
+import "testing"
 
 func harness(string, []string) error { return nil }
 
-func TestProvider(t *testing.T) {
-	l := needLab(t)
-	nodestest.Provider(t, l.provider(t, 3), "")
+// LabProvider is a provider of count machines of the lab, for tests outside of
+// this package.
+func LabProvider(t *testing.T, count int, more ...string) *Provider {
+	t.Helper()
+	return needLab(t).provider(t, count, more...)
 }

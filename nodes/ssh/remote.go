@@ -39,6 +39,7 @@ type remote struct {
 	run     string            // the run's folder there; "": no run
 	name    string            // of the run's folder, before the folder of all is known
 	program string            // ours, there
+	fresh   bool              // it was not there before
 	placed  map[string]string // other programs: where they are there, by where they are here
 
 	mu     sync.Mutex // one change of the connection at a time
@@ -79,23 +80,35 @@ func (r *remote) connected(ctx context.Context) error {
 
 // settle learns what the host is and brings our program there.
 func (r *remote) settle(ctx context.Context, c *connection) error {
-	guess, err := r.p.binaries.ours(ctx, hostArch)
-	have := ""
-	if err == nil {
-		have = guess.name()
-	}
-	if r.facts, err = c.learn(ctx, r.e, have); err != nil {
+	if err := r.learn(ctx, c); err != nil {
 		return err
 	}
 	if err := r.facts.usable(r.e); err != nil {
 		return err
 	}
+	var err error
 	if r.sudo, err = r.facts.prefix(r.e); err != nil {
 		return err
 	}
 	if err := r.locate(); err != nil {
 		return err
 	}
+	return r.bringOurs(ctx, c)
+}
+
+// learn asks the host what it is. Most need the same program as this machine,
+// so the question after that is asked at once.
+func (r *remote) learn(ctx context.Context, c *connection) (err error) {
+	have := ""
+	if guess, err := r.p.binaries.ours(ctx, hostArch); err == nil {
+		have = guess.name()
+	}
+	r.facts, err = c.learn(ctx, r.e, have)
+	return err
+}
+
+// bringOurs brings our program to the host.
+func (r *remote) bringOurs(ctx context.Context, c *connection) error {
 	own, err := r.p.binaries.ours(ctx, r.facts.arch)
 	if err != nil {
 		return fmt.Errorf("%w [host %s]", err, r.e.name)
@@ -107,6 +120,7 @@ func (r *remote) settle(ctx context.Context, c *connection) error {
 		}
 		r.facts.sum = f.sum
 	}
+	r.fresh = r.fresh || r.facts.sum != own.sum
 	r.program, err = c.place(ctx, r.e, r.facts, own)
 	if r.name != "" {
 		r.run = path.Join(r.facts.folder, "runs", r.name)
@@ -353,6 +367,27 @@ func (r *remote) hangUp() {
 		r.conn.close()
 		r.conn = nil
 	}
+}
+
+// tidy takes away what asking alone has brought to the host, and hangs up.
+func (r *remote) tidy(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, stopWait)
+	defer cancel()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	defer r.hangUp()
+	if r.conn == nil || !r.conn.alive() {
+		return nil // nothing can be left that was not there
+	}
+	program := ""
+	if r.fresh {
+		program = r.program
+	}
+	_, err := r.conn.run(ctx, nil, "sh", "-c", `[ -z "$2" ] || rm -f "$2"; rmdir "$1/bin" "$1/runs" "$1" 2>/dev/null; true`, "chaos", r.facts.folder, program)
+	if err != nil {
+		return fmt.Errorf("ssh: %s: tidying up: %w", r.e.name, err)
+	}
+	return nil
 }
 
 // leave takes the run away from the host and hangs up. keep says that files

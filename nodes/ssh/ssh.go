@@ -59,6 +59,13 @@ func New(program string, c Config) *Provider {
 // Name is what --provider calls it.
 func (p *Provider) Name() string { return "ssh" }
 
+// say tells the person who watches.
+func (p *Provider) say(line string) {
+	if p.c.Log != nil {
+		p.c.Log(line)
+	}
+}
+
 // remotes reads the hosts file: the first count hosts, or where count is 0 all.
 func (p *Provider) remotes(count int) ([]*remote, error) {
 	entries, err := readHosts(p.c.HostsFile)
@@ -210,7 +217,7 @@ func (l *launch) start(ctx context.Context) (*agent.Fleet, error) {
 	err := l.reach(ctx)
 	var members []nodes.Member
 	if err == nil {
-		members, err = l.members()
+		members, err = membersOf(l.remotes)
 	}
 	if err == nil {
 		err = l.bringPrograms(ctx, members)
@@ -240,15 +247,16 @@ func (l *launch) reach(ctx context.Context) error {
 	})
 }
 
-// members are the nodes as they see each other and as the harness names them.
-func (l *launch) members() ([]nodes.Member, error) {
+// membersOf are the nodes as they see each other and as the harness names them.
+// It refuses addresses that a run could not live with.
+func membersOf(rs []*remote) ([]nodes.Member, error) {
 	var out []nodes.Member
 	owners := map[netip.Addr]*remote{}
-	for _, r := range l.remotes {
+	for _, r := range rs {
 		if twin := owners[r.inside]; twin != nil {
 			return nil, fmt.Errorf("ssh: %s and %s both have the address %s for other nodes; remedy: inside: in the hosts file", twin.e.name, r.e.name, r.inside)
 		}
-		if r.inside.IsLoopback() && len(l.remotes) > 1 {
+		if r.inside.IsLoopback() && len(rs) > 1 {
 			return nil, fmt.Errorf("ssh: %s: no other node reaches the address %s; remedy: inside: in the hosts file", r.e.name, r.inside)
 		}
 		owners[r.inside] = r
@@ -256,13 +264,13 @@ func (l *launch) members() ([]nodes.Member, error) {
 			ID: r.id, Host: r.inside.String(), Peer: r.e.ports, Client: r.e.ports + 1, Status: r.e.ports + 2,
 		})
 	}
-	for _, r := range l.remotes {
+	for _, r := range rs {
 		if node := owners[r.facts.from]; node != nil {
 			return nil, fmt.Errorf("ssh: the connection to %s comes from %s, which is the address of the node %s (%s): a partition would cut the harness off its own hosts; remedy: run chaos on, and jump over, machines that are no nodes, or give the nodes other addresses by inside: in the hosts file",
 				r.e.name, r.facts.from, node.id, node.e.name)
 		}
 	}
-	if slices.ContainsFunc(l.remotes, func(r *remote) bool { return r.e.ports != l.remotes[0].e.ports }) {
+	if slices.ContainsFunc(rs, func(r *remote) bool { return r.e.ports != rs[0].e.ports }) {
 		return nil, errors.New("ssh: the hosts file gives hosts different ports:, but the probes of links need one for all; remedy: ports: in defaults:")
 	}
 	return out, nil

@@ -1,0 +1,83 @@
+package ssh_test
+
+import (
+	"context"
+	"io/fs"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"chaos/nemesis"
+	"chaos/nodes"
+	"chaos/nodes/nodestest"
+	"chaos/nodes/ssh"
+)
+
+// buildWait bounds the making of the real program.
+const buildWait = 5 * time.Minute
+
+// root is the top of the tree, seen from this package.
+const root = "../.."
+
+// program builds the command, which is the node of our own systems. It looks at
+// every folder of the tree first: a test's result is kept only as long as
+// nothing changes that it looked at, and it is the built command that is tested.
+func program(t *testing.T) string {
+	t.Helper()
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() && path != root && (strings.HasPrefix(d.Name(), ".") || d.Name() == "runs") {
+			return filepath.SkipDir
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := exec.LookPath("go"); err != nil {
+		t.Skipf("the nodes can't be built: %v", err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), buildWait)
+	defer cancel()
+	path := filepath.Join(t.TempDir(), "chaos")
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", path, "chaos/cmd/chaos")
+	cmd.Env = append(cmd.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return path
+}
+
+// A provider hosts clusters as a provider has to.
+func TestProvider(t *testing.T) {
+	nodestest.Provider(t, ssh.LabProvider(t, 3), "")
+}
+
+// Our own systems are what they say.
+func TestSystem(t *testing.T) {
+	p := ssh.LabProvider(t, 3)
+	path := program(t)
+	nodestest.System(t, func(t *testing.T) nodestest.Running {
+		s := nodes.Ours("raft", path)
+		o := nodestest.ProviderOptions(t.TempDir(), "")
+		c, err := p.Launch(t.Context(), s, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return nodestest.Running{System: s, Cluster: c, Options: o}
+	})
+}
+
+// Every fault hurts as it says, and is healed.
+func TestFaults(t *testing.T) {
+	p := ssh.LabProvider(t, 5)
+	nodestest.Faults(t, func(t *testing.T) (nodes.Cluster, nodes.Abilities) {
+		o := nodestest.FaultOptions(t.TempDir(), "")
+		c, err := p.Launch(t.Context(), nodestest.Talker{}, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c, p.Probe(t.Context(), o)
+	}, nemesis.All())
+}
