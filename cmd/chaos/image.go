@@ -4,45 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
 	"path"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"chaos/nodes/docker"
 )
-
-// dockerFlags are the flags of the provider docker.
-type dockerFlags struct {
-	config           docker.Config
-	agents, sidecars string
-}
-
-// register adds the flags to a command's.
-func (f *dockerFlags) register(d *pflag.FlagSet) {
-	d.StringVar(&f.config.Image, "image", docker.DefaultImage, "docker: the image of the hosts; made from this program where it is missing")
-	d.StringVar(&f.config.Project, "project", "", "docker: use the hosts of this compose project if they are there; else a name for what is made")
-	d.StringVar(&f.config.Subnet, "subnet", "", "docker: a private network of 24 bits for the hosts, 10.77.3.0/24; default: a free one")
-	d.StringVar(&f.agents, "agents", "", "docker: agents that listen, n1=10.77.0.11:7100,…; no engine is needed then")
-	d.StringVar(&f.config.KeyFile, "key-file", "", "docker: where the key of the run is written for --agents to read")
-	d.StringVar(&f.sidecars, "sidecars", "", "docker: containers of others whose links to hurt, n1=CONTAINER,…")
-}
-
-// read checks the flags.
-func (f *dockerFlags) read() (c docker.Config, err error) {
-	c = f.config
-	if c.Agents, err = docker.ParseAgents(f.agents); err != nil {
-		return c, fmt.Errorf("--agents: %w", err)
-	}
-	if c.Sidecars, err = docker.ParseSidecars(f.sidecars); err != nil {
-		return c, fmt.Errorf("--sidecars: %w", err)
-	}
-	return c, nil
-}
 
 func newImageCommand() *cobra.Command {
 	var image, binary string
@@ -76,22 +45,6 @@ systems chaos-linux-ARCH is taken from beside it.`,
 	c.Flags().StringVar(&binary, "binary", "", "the program that goes into it; default: this one")
 	c.Flags().StringSliceVar(&with, "with", nil, "static programs to put beside it, into /bin: a system under test")
 	return c
-}
-
-func newWatchdogCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:    "watchdog",
-		Short:  "thaw frozen containers when the harness is gone",
-		Hidden: true,
-		Args:   cobra.NoArgs,
-		Long: `A watchdog is started by the harness before it freezes a container, and told of
-each. When its input ends, it thaws those that are still frozen: a frozen container
-can't heal itself. It does not end with the harness's terminal.`,
-		RunE: func(c *cobra.Command, _ []string) error {
-			signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE, syscall.SIGINT, syscall.SIGTERM)
-			return docker.Watchdog(c.Context(), c.InOrStdin(), c.OutOrStdout())
-		},
-	}
 }
 
 // forgettable is where the folders of runs stand on a host.
