@@ -17,7 +17,8 @@ func All() []Fault {
 	for _, s := range shapes {
 		out = append(out, s)
 	}
-	return append(out, Slow{}, MachineKill{}, MachinePause{})
+	out = append(append(out, Slow{}), Weather()...)
+	return append(out, Reset{}, MachineKill{}, MachinePause{})
 }
 
 // Find returns the fault of that name; the error names the nearest right one.
@@ -34,7 +35,8 @@ func Find(name string) (Fault, error) {
 }
 
 // Parse reads a list like "kill,pause,partition". "all" is kill, pause,
-// partition and slow; "none" is no fault. Doubles are dropped.
+// partition and slow; "weather" is what [Weather] lists; "none" is no fault.
+// Doubles are dropped.
 func Parse(list string) ([]Fault, error) {
 	var out []Fault
 	seen := map[string]bool{}
@@ -57,10 +59,12 @@ func group(name string) ([]Fault, error) {
 	switch name {
 	case "all":
 		return []Fault{Kill{}, Pause{}, Partition{}, Slow{}}, nil
+	case "weather":
+		return Weather(), nil
 	case "none":
 		return nil, nil
 	case "":
-		return nil, errors.New("nemesis: a name is missing in the list of faults; it reads like kill,pause,partition, or all, or none")
+		return nil, errors.New("nemesis: a name is missing in the list of faults; it reads like kill,pause,partition, or all, weather or none")
 	}
 	f, err := Find(name)
 	return []Fault{f}, err

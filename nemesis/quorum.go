@@ -6,15 +6,21 @@ import (
 	"chaos/nodes"
 )
 
+// A link that loses so many packets of a thousand counts as parted: every other
+// exchange over it then has to be repeated.
+const lostParts = 300
+
 // Majority is the largest set of members that are up, not frozen, and all
 // connected with each other both ways under the sum of the effects; of equal
-// ones the first. Delays don't part nodes, and links of clients don't count.
+// ones the first. Delays don't part nodes, nor does weather, unless a link loses
+// so much in sum that hardly a connection opens. Links of clients don't count.
 //
 // It asks for more than an algorithm may need: under a ring a leader may still
 // reach a majority that can't reach each other. So what it calls able is able.
 func Majority(members []nodes.ID, effects []nodes.Effect) []nodes.ID {
 	bad := map[nodes.Link]bool{}
 	sick := map[nodes.ID]bool{}
+	lost := map[nodes.Link]int{}
 	for _, e := range effects {
 		switch e.Kind {
 		case nodes.Down, nodes.Frozen, nodes.MachineDown, nodes.MachineFrozen:
@@ -22,6 +28,11 @@ func Majority(members []nodes.ID, effects []nodes.Effect) []nodes.ID {
 		case nodes.Cut, nodes.CutData, nodes.Reset:
 			bad[nodes.Link{From: e.From, To: e.To}] = true
 			bad[nodes.Link{From: e.To, To: e.From}] = true
+		case nodes.Lossy:
+			l := nodes.Link{From: e.From, To: e.To}
+			if lost[l] += e.PerMille; lost[l] >= lostParts {
+				bad[l], bad[nodes.Link{From: e.To, To: e.From}] = true, true
+			}
 		}
 	}
 	well := slices.DeleteFunc(slices.Clone(members), func(m nodes.ID) bool { return sick[m] })

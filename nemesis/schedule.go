@@ -109,8 +109,15 @@ func fits(fault string, n int) bool {
 			return n >= s.least
 		}
 	}
-	return n >= 2 || n == 1 && fault != Slow{}.Name() && fault != Partition{}.Name()
+	if fault == (Swizzle{}).Name() {
+		return n >= swizzleLeast
+	}
+	return n >= 2 || n == 1 && !slices.Contains(onLinkFaults, fault)
 }
+
+// onLinkFaults need two nodes, for a link to be between them.
+var onLinkFaults = []string{Slow{}.Name(), Partition{}.Name(), Lossy{}.Name(), Duplicate{}.Name(), Reorder{}.Name(),
+	Throttle{}.Name(), WAN{}.Name(), Reset{}.Name()}
 
 // Fits says why a cluster of n members can't suffer the fault; nil when it can.
 func Fits(f Fault, n int) error {
@@ -118,6 +125,9 @@ func Fits(f Fault, n int) error {
 		return nil
 	}
 	least := 2
+	if f.Name() == (Swizzle{}).Name() {
+		least = swizzleLeast
+	}
 	for _, s := range shapes {
 		if s.Name() == f.Name() {
 			least = s.least
@@ -210,7 +220,7 @@ func (d *drawer) plain(count int) act {
 	return d.overlapped(names)
 }
 
-// overlapped makes a window for each name; each but the first begins while the
+// overlapped makes a window for each name, or the row of them that it stands for; each but the first begins while the
 // one before it lives. A node that is down can't be paused, so where both are
 // drawn each takes one victim, and Resolve finds the second another one.
 func (d *drawer) overlapped(names []string) act {
@@ -218,10 +228,20 @@ func (d *drawer) overlapped(names []string) act {
 	d.single = distinctOnNodes(names) > 1
 	var start time.Duration
 	for _, n := range names {
-		w := d.window()
+		var w time.Duration
+		var steps []Step
+		if n == (Swizzle{}).Name() {
+			steps, w = d.swizzle()
+		} else {
+			w = d.window()
+			inject := d.inject(0, n)
+			steps = []Step{inject, {ID: inject.ID, At: w, Action: Heal}}
+		}
 		start = max(0, min(start, d.budget-w))
-		inject := d.inject(start, n)
-		a.steps = append(a.steps, inject, Step{ID: inject.ID, At: start + w, Action: Heal})
+		for _, s := range steps {
+			s.At += start
+			a.steps = append(a.steps, s)
+		}
 		a.length = max(a.length, start+w)
 		start += w/4 + d.upTo(w/2)
 	}
@@ -251,6 +271,8 @@ func (d *drawer) inject(at time.Duration, name string) Step {
 	if name == (Slow{}).Name() {
 		delay := 10*time.Millisecond + d.upTo(20*time.Millisecond)
 		s.Args = Args{"delay": delay.String(), "jitter": d.upTo(delay / 2).String()}
+	} else if args := d.weatherArgs(name); args != nil {
+		s.Args = args
 	}
 	return s
 }
@@ -270,6 +292,11 @@ func (d *drawer) rule(fault string) string {
 		"partition-one-way-data": {"leader", "leader", "follower"},
 		"partition-bridge":       {"one", "leader", "follower"},
 		"slow":                   {"all", "all", "leader", "one"},
+		"lossy":                  {"all", "all", "leader", "one", "minority"},
+		"duplicate":              {"all", "all", "leader"},
+		"reorder":                {"all", "all", "leader"},
+		"throttle":               {"all", "leader", "one"},
+		"reset":                  {"leader", "one", "follower", "minority"},
 	}[fault]
 	choice = slices.DeleteFunc(choice, func(rule string) bool {
 		many := rule == "minority" || rule == "majority" || rule == "all"

@@ -58,7 +58,8 @@ func windows(t *testing.T, s Schedule) map[string]window {
 }
 
 func TestDrawnSchedules(t *testing.T) {
-	lists := []string{"all", "kill", "pause", "partition", "kill,partition-ring", "slow", "kill,pause,partition"}
+	lists := []string{"all", "kill", "pause", "partition", "kill,partition-ring", "slow", "kill,pause,partition",
+		"weather", "lossy,kill", "swizzle", "all,weather", "wan,swizzle,machine-kill", "reset,throttle"}
 	for seed := range uint64(1000) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		o := everything(time.Duration(5+r.IntN(40)) * time.Second)
@@ -92,7 +93,7 @@ func appears(t *testing.T, seed uint64, o Options, s Schedule) {
 	for _, f := range o.Faults {
 		seen := map[string]bool{}
 		for _, st := range s {
-			if st.Action == Inject && st.Recipe == "" && Covers(f.Name(), st.Fault) {
+			if st.Action == Inject && (st.Recipe == "" || st.Fault == "swizzle") && Covers(f.Name(), st.Fault) {
 				seen[st.Fault] = true
 			}
 		}

@@ -106,6 +106,8 @@ const (
 	saltShape
 	saltCut
 	saltSlow
+	saltProfile
+	saltPlace
 )
 
 func draws(pick, salt uint64) *rand.Rand { return rand.New(rand.NewPCG(pick, salt)) }
