@@ -136,6 +136,26 @@ func TestEtcdOnce(t *testing.T) {
 	}
 }
 
+// A member that lags behind does not mislead: what it shows of the key is found
+// to be old, and a copy whose session has gone on meanwhile is refused.
+func TestEtcdLooksAtOldState(t *testing.T) {
+	f, c := startEtcd(t)
+	add := event(history.Add, "k", "1", 9, 1)
+	c.Do(t.Context(), add)
+	f.stale = f.revision
+	for i, e := range []history.Event{event(history.Add, "k", "2", 9, 2), event(history.Add, "k", "4", 8, 1)} {
+		if got := c.Do(t.Context(), e); got.Type != history.Ok || string(got.Value) != []string{"3", "7"}[i] {
+			t.Errorf("add %s: %+v", e.Value, got)
+		}
+	}
+	if add.Attempts++; c.Do(t.Context(), add).Type != history.Info || f.stores("k/k") != "7" {
+		t.Errorf("a lower sequence: %+v; %s is stored", c.Do(t.Context(), add), f.stores("k/k"))
+	}
+	if got := c.Do(t.Context(), history.Event{F: history.Read, Key: "k", Mode: ModeSerializable}); string(got.Value) != "1" {
+		t.Errorf("a serializable read there: %+v", got)
+	}
+}
+
 // What an unknown session sends after its first command is not executed. Of a
 // first attempt that is certain.
 func TestEtcdUnknownSession(t *testing.T) {

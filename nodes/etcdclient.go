@@ -187,20 +187,23 @@ func swapJSON(swapped bool, saw []byte) []byte {
 }
 
 // change sends the transaction. What depends on what the key holds looks at it
-// first, and at the session: in the member's own state, because the transaction
-// finds out whether that is old, and what it tells of the past stays true.
+// first, in the member's own state: the transaction finds out whether that is old.
 func (c *etcdClient) change(ctx context.Context, invoke history.Event, ch etcdChange) history.Event {
 	key, session := etcdKey(invoke.Key), etcdSession(invoke.Session)
 	var held etcdKV
 	if ch.next != nil {
-		var a etcdAnswer
-		if end := c.gate.call(ctx, etcdTxnPath, etcdAlone, look(session, key), &a); end != nil {
-			return ended(invoke, history.Fail, "looking first: "+end.why)
-		}
+		a, end := c.look(ctx, session, key, ModeSerializable)
 		s, _ := a.ranged(0) // nonsense is found out by the transaction
 		if last, _, sane := recall(s.Value); sane && last >= ch.sequence {
-			done, _ := c.unmet(ctx, invoke, &ch, a)
-			return done
+			// A copy: the key may hold anything by now. Where the session stands must not be old.
+			if a, end = c.look(ctx, session, key, ModeLinearizable); end == nil {
+				if done, again := c.unmet(ctx, invoke, &ch, a); !again {
+					return done
+				}
+			}
+		}
+		if end != nil {
+			return ended(invoke, history.Fail, "looking first: "+end.why)
 		}
 		held, _ = a.ranged(1)
 	}
@@ -222,6 +225,15 @@ func (c *etcdClient) change(ctx context.Context, invoke history.Event, ch etcdCh
 		held, _ = a.ranged(1)
 	}
 	return ended(invoke, history.Fail, fmt.Sprintf("contended: others changed the key in each of %d rounds", etcdRounds))
+}
+
+// look reads a session and a key at one revision.
+func (c *etcdClient) look(ctx context.Context, session, key, mode string) (a etcdAnswer, end *etcdEnd) {
+	s, k := rangeOp(session), rangeOp(key)
+	old := mode == ModeSerializable
+	s.Range.Serializable, k.Range.Serializable = old, old
+	end = c.gate.call(ctx, etcdTxnPath, !old, etcdTxn{Success: []etcdOp{s, k}}, &a)
+	return a, end
 }
 
 // txn is the change as a transaction. Its answer is in ch.result, unless a swap

@@ -22,6 +22,7 @@ type fakeEtcd struct {
 	hook     func(path string) (status int, body string) // may answer in its place; status 0: it does not
 	mu       sync.Mutex
 	revision uint64
+	stale    uint64              // where serializable reads stand; 0: where all do
 	versions map[string][]etcdKV // of each key, the oldest first; a nil value: deleted
 	asked    []string            // paths, and whether a leader was asked for
 }
@@ -129,7 +130,10 @@ func (f *fakeEtcd) at(key string, revision uint64) (kv etcdKV) {
 func (f *fakeEtcd) rangeOf(q etcdRange) map[string]any {
 	a := map[string]any{"header": f.header()}
 	revision := q.Revision
-	if revision == 0 {
+	switch {
+	case q.Serializable && f.stale > 0:
+		revision = f.stale
+	case revision == 0:
 		revision = f.revision
 	}
 	if kv := f.at(string(q.Key), revision); kv.Modified > 0 {

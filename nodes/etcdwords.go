@@ -92,10 +92,3 @@ func rangeOp(key string) etcdOp { return etcdOp{Range: &etcdRange{Key: []byte(ke
 func unchanged(key string, since uint64) etcdCompare {
 	return etcdCompare{Result: "EQUAL", Target: "MOD", Key: []byte(key), Revision: since}
 }
-
-// look reads two keys at one revision of the member's own state.
-func look(first, second string) etcdTxn {
-	a, b := rangeOp(first), rangeOp(second)
-	a.Range.Serializable, b.Range.Serializable = true, true
-	return etcdTxn{Success: []etcdOp{a, b}}
-}
