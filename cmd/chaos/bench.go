@@ -55,7 +55,8 @@ func benchAll(c *cobra.Command, b campaign.Bench, which []string) (all []campaig
 	if err := b.Check(); err != nil {
 		return nil, usageError{err}
 	}
-	if b.Provider, err = pick("provider", "local", providers()); err != nil {
+	place := where{provider: "local"}
+	if b.Provider, err = place.find(); err != nil {
 		return nil, err
 	}
 	var chosen []nodes.System

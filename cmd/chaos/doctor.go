@@ -9,50 +9,47 @@ import (
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
-
-	"chaos/nemesis"
-	"chaos/nodes"
-	"chaos/nodes/local"
 )
 
 func newDoctorCommand() *cobra.Command {
-	return &cobra.Command{
+	w := where{}
+	c := &cobra.Command{
 		Use:     "doctor",
 		Short:   "Say what this machine can do, and what is missing",
-		Example: "  chaos doctor",
-		Long: `doctor tries, on this machine, what a run needs: making hosts, hurting links,
-writing run folders. Exit status 2 if a default run can't be made here.`,
+		Example: "  chaos doctor\n  chaos doctor --provider docker\n  chaos doctor --provider ssh --hosts hosts.yaml",
+		Long: `doctor tries, on this machine or on the provider's hosts, what a run needs: making
+hosts, hurting links, writing run folders. Exit status 2 if something is missing.`,
 		Args: noArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return diagnose(c) },
+		RunE: func(c *cobra.Command, _ []string) error { return diagnose(c, w) },
 	}
+	c.Flags().StringVar(&w.provider, "provider", "local", "where nodes would run: local, docker, ssh")
+	w.register(c.Flags())
+	return c
 }
 
-func diagnose(c *cobra.Command) error {
+func diagnose(c *cobra.Command, w where) error {
+	if _, err := w.find(); err != nil {
+		return err
+	}
+	if err := w.check(c.Flags()); err != nil {
+		return err
+	}
+	findings, err := w.diagnose(c.Context())
+	if err != nil {
+		return err
+	}
+	findings = append(findings, finding{"run folders", "ok", writable(runsRoot)})
 	t := tabwriter.NewWriter(c.OutOrStdout(), 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "machine\t%s/%s, %d cores\n", runtime.GOOS, runtime.GOARCH, runtime.NumCPU())
 	missing := 0
-	report := func(name string, err error) {
-		word := "ok"
-		if err != nil {
-			word = "MISSING: " + err.Error()
+	for _, f := range findings {
+		word := f.note
+		if f.err != nil {
+			word = "MISSING: " + f.err.Error()
 			missing++
 		}
-		fmt.Fprintf(t, "%s\t%s\n", name, word)
+		fmt.Fprintf(t, "%s\t%s\n", f.name, word)
 	}
-	a := providers()[0].Probe(c.Context(), nodes.Options{})
-	fmt.Fprintf(t, "network\t%s\n", a.Network)
-	if a.Note != "" {
-		fmt.Fprintf(t, "\t%s\n", a.Note)
-	}
-	for _, f := range nemesis.All() {
-		report("fault "+f.Name(), nemesis.Unable(f, a))
-	}
-	report("run folders", writable(runsRoot))
-	left, err := local.Leftovers()
-	if err == nil && len(left) > 0 {
-		err = fmt.Errorf("%d processes of dead runs are left; chaos clean removes them", len(left))
-	}
-	report("clean", err)
 	if err := t.Flush(); err != nil {
 		return err
 	}

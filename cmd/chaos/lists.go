@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"chaos/nodes"
-	"chaos/nodes/local"
 )
 
 // etcdVariable names the environment variable that holds the path of etcd's
@@ -24,11 +23,6 @@ func systems() []nodes.System {
 		nodes.Etcd(os.Getenv(etcdVariable)),
 		nodes.EtcdSerializable(os.Getenv(etcdVariable)),
 	}
-}
-
-// providers is every place where nodes can run.
-func providers() []nodes.Provider {
-	return []nodes.Provider{local.New(program())}
 }
 
 // program is the path of this very binary: it is node, agent and controller.

@@ -27,6 +27,7 @@ const runsRoot = "results/runs"
 // runFlags are the flags of chaos run.
 type runFlags struct {
 	spec         campaign.Spec
+	where        where
 	duration     time.Duration
 	lease        time.Duration
 	seed         uint64
@@ -60,7 +61,8 @@ Exit status: 0 valid, 1 invalid, 2 harness failure, 3 unknown, 64 wrong usage.`,
 func (f *runFlags) register(c *cobra.Command) {
 	s, d := &f.spec, c.Flags()
 	d.StringVar(&s.System, "system", s.System, "what to test: raft, paxos, paxos-classic, etcd, etcd-serializable")
-	d.StringVar(&s.Provider, "provider", s.Provider, "where it runs: local")
+	d.StringVar(&s.Provider, "provider", s.Provider, "where it runs: local, docker, ssh")
+	f.where.register(d)
 	d.StringVar(&s.Network, "network", s.Network, "local: namespaces or relay (default: namespaces where they work)")
 	d.IntVar(&s.Nodes, "nodes", s.Nodes, "how many nodes")
 	d.DurationVar(&f.duration, "duration", time.Duration(s.Duration), "how long the storm lasts")
@@ -91,7 +93,7 @@ func completions(c *cobra.Command) {
 		})
 	}
 	fixed("system", func() []string { return names(systems()) })
-	fixed("provider", func() []string { return names(providers()) })
+	fixed("provider", func() []string { return names(providerNames) })
 	fixed("faults", func() []string { return names(nemesis.All()) })
 	fixed("network", func() []string { return []string{"namespaces", "relay"} })
 }
@@ -243,14 +245,21 @@ func (f *runFlags) prepare(c *cobra.Command, plan campaign.Plan) (campaign.Live,
 	if err != nil {
 		return live, err
 	}
-	provider, err := pick("provider", plan.Spec.Provider, providers())
+	f.where.provider = plan.Spec.Provider
+	provider, err := f.where.find()
+	if err == nil {
+		err = f.where.check(c.Flags())
+	}
 	if err != nil {
 		return live, err
 	}
 	if n := plan.Spec.Network; !slices.Contains([]string{"", "namespaces", "relay"}, n) {
 		return live, usageError{fmt.Errorf("--network %q: it is namespaces or relay", n)}
 	}
-	abilities := provider.Probe(c.Context(), nodes.Options{Network: plan.Spec.Network})
+	if plan.Spec.Provider != "local" {
+		plan.Spec.Network = "" // a provider with one way to hurt links chooses it
+	}
+	abilities := provider.Probe(c.Context(), nodes.Options{Network: plan.Spec.Network, Nodes: plan.Spec.Nodes})
 	if abilities.Note != "" && !f.quiet {
 		fmt.Fprintln(c.ErrOrStderr(), "note:", abilities.Note)
 	}
