@@ -21,6 +21,10 @@ const (
 	kitAgain  = 200 * time.Millisecond // until a word is said again: a broken connection may have swallowed it
 )
 
+// kinds are those of nodes and links, in the order in which they are tried.
+var kinds = []nodes.EffectKind{nodes.Down, nodes.Frozen, nodes.Cut, nodes.CutData, nodes.Delayed, nodes.Reset,
+	nodes.Lossy, nodes.Duplicated, nodes.Reordered, nodes.Limited}
+
 // Effects checks every kind of effect that the cluster is able to do: it is
 // applied, real connections show the hurt, it is verified and reverted, real
 // connections show the cure, and each step is proven. launch starts three or
@@ -37,7 +41,7 @@ func Effects(t *testing.T, launch func(t *testing.T) (nodes.Cluster, nodes.Abili
 		}
 	}()
 	k.meshed(t)
-	for _, kind := range []nodes.EffectKind{nodes.Down, nodes.Frozen, nodes.Cut, nodes.CutData, nodes.Delayed, nodes.Reset} {
+	for _, kind := range kinds {
 		t.Run(string(kind), func(t *testing.T) {
 			why, listed := able.Effects[kind]
 			if !listed || why != nil {
@@ -75,9 +79,17 @@ func (k *kit) one(t *testing.T, kind nodes.EffectKind) {
 	if !e.OnLink() {
 		e = nodes.Effect{Kind: kind, Node: a.ID}
 	}
-	if kind == nodes.Delayed {
+	switch kind {
+	case nodes.Delayed:
 		e.Delay, e.Jitter = kitDelay, kitJitter
+	case nodes.Reordered:
+		e.PerMille, e.Delay = kitPerMille, kitHold
+	case nodes.Lossy, nodes.Duplicated:
+		e.PerMille = kitPerMille
+	case nodes.Limited:
+		e.Rate = kitRate
 	}
+	weather := weatherBy([]nodes.Effect{e})[nodes.Link{From: a.ID, To: b.ID}]
 	before := k.pid(t, a)
 	k.apply(t, "one", e)
 	switch kind {
@@ -87,6 +99,9 @@ func (k *kit) one(t *testing.T, kind nodes.EffectKind) {
 		}
 	case nodes.Delayed:
 		k.delayed(t, a, b)
+	case nodes.Lossy, nodes.Duplicated, nodes.Reordered, nodes.Limited:
+		k.measure(t, a, b, weather)
+		k.melted(t, b, a, weather) // the other direction is well
 	default:
 		k.silent(t, a, b)
 		k.talks(t, b, a) // the other direction is well
@@ -98,6 +113,33 @@ func (k *kit) one(t *testing.T, kind nodes.EffectKind) {
 		t.Errorf("%s: process %s before, %s after", e, before, after)
 	}
 	k.talks(t, a, b)
+	k.melted(t, a, b, weather)
+}
+
+// weatherBy sums the weather of each link, by itself: the cluster's own sum is
+// under test, too.
+func weatherBy(effects []nodes.Effect) map[nodes.Link]nodes.LinkState {
+	out := map[nodes.Link]nodes.LinkState{}
+	for _, e := range effects {
+		l := nodes.Link{From: e.From, To: e.To}
+		s := out[l]
+		switch e.Kind {
+		case nodes.Lossy:
+			s.Lossy += e.PerMille
+		case nodes.Duplicated:
+			s.Duplicated += e.PerMille
+		case nodes.Reordered:
+			s.Reordered += e.PerMille
+		case nodes.Limited:
+			if s.Rate == 0 || s.Rate > e.Rate {
+				s.Rate = e.Rate
+			}
+		default:
+			continue
+		}
+		out[l] = s
+	}
+	return out
 }
 
 // overlap holds two injections on one link, and ends the first one first.

@@ -3,7 +3,6 @@ package nodestest
 import (
 	"context"
 	"fmt"
-	"slices"
 	"testing"
 	"time"
 
@@ -65,9 +64,12 @@ func (k *faultKit) fault(t *testing.T, f nemesis.Fault, pick uint64) {
 	}
 	leader := ids[int(pick)%len(ids)]
 	step := nemesis.Step{ID: f.Name(), Action: nemesis.Inject, Fault: f.Name(), Pick: pick}
-	if slices.Equal(f.Kinds(), []nodes.EffectKind{nodes.Delayed}) {
-		step.Args = nemesis.Args{"delay": faultDelay.String(), "jitter": faultJitter.String()}
-	}
+	step.Args = map[string]nemesis.Args{
+		nemesis.Slow{}.Name():      {"delay": faultDelay.String(), "jitter": faultJitter.String()},
+		nemesis.WAN{}.Name():       {"profile": "three-regions"},
+		nemesis.Reorder{}.Name():   {"percent": "20", "hold": kitHold.String()},
+		nemesis.Duplicate{}.Name(): {"percent": "20"},
+	}[f.Name()]
 	i, effects, err := nemesis.Fire(step, ids, leader, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -83,6 +85,7 @@ func (k *faultKit) fault(t *testing.T, f nemesis.Fault, pick uint64) {
 	w := hurtBy(effects)
 	k.hurt(t, w)
 	k.flow(t, w)
+	k.rains(t, w)
 	hidden := k.hidden(t, w)
 	k.prove(t, "verify", k.cluster.Verify, i.ID)
 	k.prove(t, "revert", k.cluster.Revert, i.ID)
@@ -93,7 +96,7 @@ func (k *faultKit) fault(t *testing.T, f nemesis.Fault, pick uint64) {
 		}
 	}
 	for id, pid := range k.pids(t) {
-		if w.down[id] == (pid == before[id]) {
+		if !w.machine[id] && w.down[id] == (pid == before[id]) { // a fresh machine gives out the same numbers
 			t.Errorf("%s: process %s before, %s after; down was %v", id, before[id], pid, w.down[id])
 		}
 	}
@@ -110,14 +113,17 @@ func (k *faultKit) pids(t *testing.T) map[nodes.ID]string {
 // A hurting is what effects mean for words and questions.
 type hurting struct {
 	down, frozen map[nodes.ID]bool
+	machine      map[nodes.ID]bool // down or frozen as a whole
 	cut          map[nodes.Link]bool
 	data         map[nodes.Link]bool          // cut for nothing but data
 	slow         map[nodes.Link]time.Duration // the least that a word takes
+	weather      map[nodes.Link]nodes.LinkState
 }
 
 // hurtBy sums the effects, by itself: the cluster's own sum is under test, too.
 func hurtBy(effects []nodes.Effect) hurting {
-	w := hurting{map[nodes.ID]bool{}, map[nodes.ID]bool{}, map[nodes.Link]bool{}, map[nodes.Link]bool{}, map[nodes.Link]time.Duration{}}
+	w := hurting{map[nodes.ID]bool{}, map[nodes.ID]bool{}, map[nodes.ID]bool{}, map[nodes.Link]bool{}, map[nodes.Link]bool{},
+		map[nodes.Link]time.Duration{}, weatherBy(effects)}
 	for _, e := range effects {
 		l := nodes.Link{From: e.From, To: e.To}
 		switch e.Kind {
@@ -125,8 +131,15 @@ func hurtBy(effects []nodes.Effect) hurting {
 			w.down[e.Node] = true
 		case nodes.Frozen:
 			w.frozen[e.Node] = true
+		case nodes.MachineDown:
+			w.down[e.Node], w.machine[e.Node] = true, true
+		case nodes.MachineFrozen:
+			w.frozen[e.Node], w.machine[e.Node] = true, true
 		case nodes.Delayed:
-			w.slow[l] += e.Delay - e.Jitter
+			if d := e.Delay - e.Jitter; d >= kitSlow {
+				w.slow[l] += d
+			}
+		case nodes.Lossy, nodes.Duplicated, nodes.Reordered, nodes.Limited:
 		default:
 			w.data[l] = e.Kind == nodes.CutData && (!w.cut[l] || w.data[l])
 			w.cut[l] = true
@@ -186,7 +199,7 @@ func (k *faultKit) hurt(t *testing.T, w hurting) {
 			t.Errorf("a word got from %s to %s though that way is cut", l.from.ID, l.to.ID)
 		}
 	}
-	if shown == 0 {
+	if shown == 0 && len(w.weather) == 0 {
 		t.Error("nothing showed a hurt")
 	}
 }
@@ -213,6 +226,23 @@ func (k *faultKit) flow(t *testing.T, w hurting) {
 		}
 		return // the other ways are cut by the same rule
 	}
+}
+
+// rains measures the weather of some links, with datagrams where there are
+// packets, and with volumes of words.
+func (k *faultKit) rains(t *testing.T, w hurting) {
+	for _, l := range k.measured(w) {
+		k.measure(t, k.member(l.From), k.member(l.To), w.weather[l])
+	}
+}
+
+// measured are some of the links that have weather, evenly chosen.
+func (k *faultKit) measured(w hurting) (out []nodes.Link) {
+	all := nodes.SortedLinks(w.weather)
+	for n := range min(kitMeasured, len(all)) {
+		out = append(out, all[n*len(all)/min(kitMeasured, len(all))])
+	}
+	return out
 }
 
 // arrives waits for a word that was said.
@@ -265,7 +295,11 @@ func (k *faultKit) takes(t *testing.T, l said) time.Duration {
 func (k *faultKit) cured(t *testing.T, effects []nodes.Effect) {
 	t.Helper()
 	k.meshed(t)
-	for l, least := range hurtBy(effects).slow {
+	w := hurtBy(effects)
+	for _, l := range k.measured(w) {
+		k.melted(t, k.member(l.From), k.member(l.To), w.weather[l])
+	}
+	for l, least := range w.slow {
 		from, to := k.member(l.From), k.member(l.To)
 		for until := time.Now().Add(faultFast); k.takes(t, said{from: from, to: to}) >= least; {
 			if time.Now().After(until) {

@@ -87,6 +87,7 @@ type talker struct {
 	settings talkerSettings
 	work     sync.WaitGroup
 	queues   map[nodes.ID]chan string // of words to each peer
+	showers  showers
 	mu       sync.Mutex
 	heard    map[string]bool
 }
@@ -109,6 +110,9 @@ func (t *talker) run() error {
 	}
 	clients, err := net.Listen("tcp", t.settings.Self.Addr(nodes.ClientPort))
 	if err != nil {
+		return err
+	}
+	if err := t.openShowers(); err != nil {
 		return err
 	}
 	for _, m := range t.settings.All {
@@ -156,6 +160,9 @@ func (t *talker) feed(m nodes.Member, words <-chan string) {
 // listen takes words from a peer.
 func (t *talker) listen(c net.Conn) {
 	for lines := bufio.NewScanner(c); lines.Scan(); {
+		if strings.HasPrefix(lines.Text(), fillWord) {
+			continue
+		}
 		t.mu.Lock()
 		if len(t.heard) >= talkerWords {
 			panic(fmt.Sprintf("nodestest: a talker heard %d words", talkerWords))
@@ -165,7 +172,8 @@ func (t *talker) listen(c net.Conn) {
 	}
 }
 
-// obey answers a client's lines: "pid", "send <peer> <word>", "heard <word>".
+// obey answers a client's lines: "pid", "send <peer> <word>", "heard <word>",
+// and those of weather.
 func (t *talker) obey(c net.Conn) {
 	for lines := bufio.NewScanner(c); lines.Scan(); {
 		if _, err := fmt.Fprintln(c, t.answer(strings.Fields(lines.Text()))); err != nil {
@@ -191,5 +199,5 @@ func (t *talker) answer(f []string) string {
 		defer t.mu.Unlock()
 		return strconv.FormatBool(t.heard[f[1]])
 	}
-	return "not understood"
+	return t.weather(f)
 }
