@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os/exec"
 	"path"
 	"strconv"
 	"strings"
@@ -62,11 +63,20 @@ func (s etcd) Name() string { return s.name }
 // Modes are the ways to read that an operation may draw.
 func (s etcd) Modes() []string { return s.modes }
 
+// EtcdVariable names the environment variable that holds the path of etcd's
+// binary, where that is not what the PATH calls etcd.
+const EtcdVariable = "CHAOS_ETCD"
+
 // Refuse tells why etcd can't be tested with those options, and the remedy.
 // Its members know a cluster by the peer addresses that all of them were given,
-// so each must see the same: behind relays each sees its own.
+// so each must see the same: behind relays each sees its own. Whether its
+// program is there can be told only of hosts that have this machine's files,
+// which are those in namespaces.
 func (s etcd) Refuse(o Options) error {
 	var errs []error
+	if _, err := exec.LookPath(s.program); err != nil && o.Network == "namespaces" {
+		errs = append(errs, fmt.Errorf("there is no etcd: %w; install it (apt-get install etcd-server), or name its binary in %s", err, EtcdVariable))
+	}
 	if o.Network == "relay" {
 		errs = append(errs, errors.New("etcd's members must all see the same peer addresses, which a relay for each link can't give them; use --network namespaces, or another provider"))
 	}

@@ -37,6 +37,8 @@ func TestEtcdFunctions(t *testing.T) {
 		{history.Read, "r", "", "", "17"},
 		{history.Add, "r", "", "-20", "-3"},
 		{history.Add, "r", "", "-9223372036854775805", "-9223372036854775808"},
+		{history.Write, "r", "", "9223372036854775806", "9223372036854775806"},
+		{history.Add, "r", "", "1", "9223372036854775807"},
 		{history.Delete, "r", "", "null", "null"},
 		{history.Delete, "r", "", "null", "null"},
 		{history.Read, "r", "", "", "null"},
@@ -91,7 +93,8 @@ func TestEtcdRefusesToSend(t *testing.T) {
 	}
 }
 
-// A command that is sent again is applied once and answered as it was.
+// A command that is sent again is applied once and answered as it was, the first
+// of its session like any other.
 func TestEtcdOnce(t *testing.T) {
 	for name, s := range map[string]struct{ f, before, in, out string }{
 		"write":          {history.Write, "", "1", "1"},
@@ -102,37 +105,47 @@ func TestEtcdOnce(t *testing.T) {
 		"add":            {history.Add, "5", "2", "7"},
 		"append":         {history.Append, "[5]", "2", "2"},
 	} {
-		f, c := startEtcd(t)
-		if s.before != "" {
-			f.set("k/k", []byte(s.before))
+		for sequence := uint64(1); sequence <= 2; sequence++ {
+			once(t, fmt.Sprintf("%s, sequence %d", name, sequence), s.before, s.out, event(s.f, "k", s.in, 9, sequence))
 		}
-		invoke := event(s.f, "k", s.in, 9, 1)
-		first := c.Do(t.Context(), invoke)
-		if first.Type != history.Ok || string(first.Value) != s.out {
-			t.Errorf("%s: %+v", name, first)
-		}
-		for i, between := range []string{"", "7", "4"} { // values that would let a swap in vain succeed
-			if between != "" {
-				if got := c.Do(t.Context(), event(history.Write, "k", between, 8, uint64(i))); got.Type != history.Ok {
-					t.Fatalf("%s: %+v", name, got)
-				}
+	}
+}
+
+// once sends the command, then again, then again after others changed the key,
+// and at last after its session went on.
+func once(t *testing.T, name, before, out string, invoke history.Event) {
+	f, c := startEtcd(t)
+	if invoke.Sequence > 1 {
+		c.Do(t.Context(), event(history.Write, "other", "1", 9, 1))
+	}
+	if before != "" {
+		f.set("k/k", []byte(before))
+	}
+	first := c.Do(t.Context(), invoke)
+	if first.Type != history.Ok || string(first.Value) != out {
+		t.Errorf("%s: %+v", name, first)
+	}
+	for i, between := range []string{"", "7", "4"} { // values that would let a swap in vain succeed
+		if between != "" {
+			if got := c.Do(t.Context(), event(history.Write, "k", between, 8, uint64(i))); got.Type != history.Ok {
+				t.Fatalf("%s: %+v", name, got)
 			}
-			invoke.Attempts++
-			want := first
-			want.Attempts = invoke.Attempts
-			if got := c.Do(t.Context(), invoke); !reflect.DeepEqual(got, want) {
-				t.Errorf("%s, again: %+v, want %+v", name, got, want)
-			}
-			if got := f.stores("k/k"); between != "" && got != between {
-				t.Errorf("%s, again, was applied again: %s", name, got)
-			}
 		}
-		if got := c.Do(t.Context(), event(history.Write, "k", "8", 9, 3)); got.Type != history.Ok {
-			t.Errorf("%s, then a later sequence: %+v", name, got)
+		invoke.Attempts++
+		want := first
+		want.Attempts = invoke.Attempts
+		if got := c.Do(t.Context(), invoke); !reflect.DeepEqual(got, want) {
+			t.Errorf("%s, again: %+v, want %+v", name, got, want)
 		}
-		if got := c.Do(t.Context(), invoke); got.Type != history.Info || f.stores("k/k") != "8" {
-			t.Errorf("%s, a lower sequence: %+v, and %s is stored", name, got, f.stores("k/k"))
+		if got := f.stores("k/k"); between != "" && got != between {
+			t.Errorf("%s, again, was applied again: %s", name, got)
 		}
+	}
+	if got := c.Do(t.Context(), event(history.Write, "k", "8", 9, 4)); got.Type != history.Ok {
+		t.Errorf("%s, then a later sequence: %+v", name, got)
+	}
+	if got := c.Do(t.Context(), invoke); got.Type != history.Info || f.stores("k/k") != "8" {
+		t.Errorf("%s, a lower sequence: %+v, and %s is stored", name, got, f.stores("k/k"))
 	}
 }
 
@@ -439,6 +452,27 @@ func TestEtcdLateGreeting(t *testing.T) {
 	}
 }
 
+// What comes behind an answer is nobody's, and a member that wants to close is
+// not asked again.
+func TestEtcdTrustsNoMoreThanOneAnswer(t *testing.T) {
+	first := `{"header":{"revision":"5"}}`
+	whole := fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(first), first)
+	for name, reply := range map[string]string{
+		"two answers": "HTTP/1.1 200 OK\r\n" + whole + "HTTP/1.1 200 OK\r\n" + whole,
+		"the last":    "HTTP/1.1 200 OK\r\nConnection: close\r\n" + whole,
+	} {
+		m, dial := fakeNode(t,
+			func(n *fakeConn) { n.welcome(); n.path(); io.WriteString(n, reply); silent(n) },
+			func(n *fakeConn) { n.welcome(); n.path(); n.reply(`{"header":{"revision":"6"}}`); silent(n) })
+		c := dialEtcd(t, m, dial)
+		for at := uint64(5); at <= 6; at++ {
+			if got := c.Do(t.Context(), history.Event{F: history.Read, Key: "k"}); got.Type != history.Ok || got.At != at {
+				t.Errorf("%s: %+v, want revision %d", name, got, at)
+			}
+		}
+	}
+}
+
 // A member that hung up between two operations is noticed before anything is sent.
 func TestEtcdHangsUpWhileIdle(t *testing.T) {
 	gone := make(chan struct{})
@@ -599,7 +633,14 @@ func TestEtcdTimings(t *testing.T) {
 }
 
 func TestEtcdRefuse(t *testing.T) {
-	s := Etcd("").(interface{ Refuse(Options) error })
+	here, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := Etcd(here).(interface{ Refuse(Options) error })
+	if err := Etcd("/no/such/etcd").(etcd).Refuse(Options{Network: "namespaces"}); err == nil || !strings.Contains(err.Error(), "CHAOS_ETCD") {
+		t.Errorf("there is no such program: %v", err)
+	}
 	for want, o := range map[string]Options{"": {Network: "namespaces"}, "relay": {Network: "relay"}, "crash": {Knobs: Knobs{CrashAt: "n1:sync:4"}}} {
 		if err := s.Refuse(o); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: %v", o, err)

@@ -9,10 +9,6 @@ import (
 	"chaos/nodes"
 )
 
-// etcdVariable names the environment variable that holds the path of etcd's
-// binary, where that is not what the PATH calls etcd.
-const etcdVariable = "CHAOS_ETCD"
-
 // systems is every system that chaos can test, in the order in which help shows them.
 func systems() []nodes.System {
 	self := program()
@@ -20,8 +16,8 @@ func systems() []nodes.System {
 		nodes.Ours("raft", self),
 		nodes.Ours("paxos", self),
 		nodes.Ours("paxos-classic", self),
-		nodes.Etcd(os.Getenv(etcdVariable)),
-		nodes.EtcdSerializable(os.Getenv(etcdVariable)),
+		nodes.Etcd(os.Getenv(nodes.EtcdVariable)),
+		nodes.EtcdSerializable(os.Getenv(nodes.EtcdVariable)),
 	}
 }
 

@@ -266,6 +266,11 @@ func (f *runFlags) prepare(c *cobra.Command, plan campaign.Plan) (campaign.Live,
 	if err := plan.Refuse(abilities); err != nil {
 		return live, usageError{fmt.Errorf("this machine can't carry the plan out: %w", err)}
 	}
+	if picky, ok := system.(interface{ Refuse(nodes.Options) error }); ok {
+		if err := picky.Refuse(nodes.Options{Network: abilities.Network, Knobs: plan.Spec.Knobs.Nodes()}); err != nil {
+			return live, usageError{fmt.Errorf("--system %s: %w", system.Name(), err)}
+		}
+	}
 	return campaign.Live{Plan: plan, System: system, Provider: provider, Network: abilities.Network}, nil
 }
 
