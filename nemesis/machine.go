@@ -12,7 +12,9 @@ type MachineKill struct{}
 func (MachineKill) Name() string { return "machine-kill" }
 
 // About is the line of help.
-func (MachineKill) About() string { return "kill the victims' containers; start them again at the heal" }
+func (MachineKill) About() string {
+	return "kill the victims' containers; start them again at the heal"
+}
 
 // Kinds is machine-down.
 func (MachineKill) Kinds() []nodes.EffectKind { return []nodes.EffectKind{nodes.MachineDown} }

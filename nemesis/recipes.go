@@ -32,6 +32,11 @@ var recipes = []recipe{
 	{"twice", [][]string{{"kill", "pause"}, {"kill"}, {"pause"}}, 2, twice},
 	// Logs grow apart and are not mended (Raft paper, section 5.4.2, figure 8).
 	{"diverged", [][]string{{"partition-leader", "kill"}}, 3, diverged},
+	// A leader that slept in a minority wakes there, with followers but no quorum.
+	{"woken", [][]string{{"partition-minority", "pause"}}, 3, woken},
+	// The next leader is chosen among nodes that have what was acknowledged and
+	// nodes that have not (Raft paper, section 5.4.1; Paxos Made Simple, section 2.2).
+	{"laggards", [][]string{{"partition-minority", "kill"}}, 3, laggards},
 }
 
 // recipe draws one if the faults allow it, and offers it to add.
@@ -242,4 +247,33 @@ func diverged(s *script, _ []string) {
 	all := s.inject("kill", "all")
 	s.wait(4*blinkMin, 4*blinkMax)
 	s.heal(all)
+}
+
+// woken lets the leader sleep, cut off with a minority, until the others have a
+// new one, and then wakes it: for an election time-out it believes that it leads.
+func woken(s *script, _ []string) {
+	id := s.inject("partition-minority", "leader-minority")
+	s.wait(blinkMin, blinkMax)
+	frozen := s.inject("pause", "leader")
+	s.wait(s.elections(1), s.elections(2))
+	s.await(NewLeader)
+	s.heal(frozen)
+	s.wait(s.elections(1), s.elections(2))
+	s.heal(id)
+}
+
+// laggards cuts followers off while the rest goes on without them, kills the
+// leader, and brings the followers back at once.
+func laggards(s *script, _ []string) {
+	for n := range s.rounds(1, 2) {
+		if n > 0 {
+			s.wait(s.elections(2), s.elections(3))
+		}
+		id := s.inject("partition-minority", "follower-minority")
+		s.wait(s.elections(1), s.elections(3))
+		down := s.inject("kill", "leader")
+		s.heal(id)
+		s.wait(s.elections(1), s.elections(2))
+		s.heal(down)
+	}
 }

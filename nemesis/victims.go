@@ -10,7 +10,8 @@ import (
 )
 
 // The rules that name victims, beside lists of members like "n1,n3".
-var rules = []string{"one", "half", "minority", "majority", "all", "leader", "follower", "followers"}
+var rules = []string{"one", "half", "minority", "majority", "all", "leader", "follower", "followers",
+	"leader-minority", "follower-minority"}
 
 // Resolve turns a rule into members, ascending; equal arguments give equal victims.
 //
@@ -22,6 +23,8 @@ var rules = []string{"one", "half", "minority", "majority", "all", "leader", "fo
 //	leader      the leader; where it is unknown or down, a drawn member
 //	follower    one member that is not the leader
 //	followers   every member but the leader; where it is unknown, a drawn one is spared
+//	leader-minority    the leader, and others to make a minority
+//	follower-minority  a minority without the leader
 //	n1,n3       these
 //
 // Draws take members that are up before those in down: hurting a node that
@@ -54,6 +57,10 @@ func Resolve(rule string, pick uint64, members []nodes.ID, leader nodes.ID, down
 		out = others[:min(1, len(others))]
 	case "followers":
 		out = others
+	case "leader-minority":
+		out = append([]nodes.ID{leader}, others...)[:(n-1)/2]
+	case "follower-minority":
+		out = others[:(n-1)/2]
 	default:
 		return listed(rule, members)
 	}

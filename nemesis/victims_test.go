@@ -19,6 +19,8 @@ func TestRulesNameSoMany(t *testing.T) {
 		{"minority", 3, 1}, {"minority", 5, 2}, {"minority", 4, 1}, {"minority", 2, 0},
 		{"majority", 3, 2}, {"majority", 5, 3}, {"majority", 4, 3}, {"majority", 1, 1},
 		{"all", 5, 5}, {"leader", 5, 1}, {"follower", 5, 1}, {"follower", 1, 0}, {"followers", 5, 4},
+		{"leader-minority", 5, 2}, {"leader-minority", 3, 1}, {"leader-minority", 2, 0},
+		{"follower-minority", 5, 2}, {"follower-minority", 4, 1}, {"follower-minority", 2, 0},
 	} {
 		for pick := range uint64(30) {
 			got, err := Resolve(c.rule, pick, members(c.n), 1, nil)
@@ -38,7 +40,10 @@ func TestLeaderAndFollowers(t *testing.T) {
 		if got, _ := Resolve("leader", pick, five(), 4, nil); got[0] != 4 {
 			t.Fatalf("pick %d: leader n4, victim %v", pick, got)
 		}
-		for _, rule := range []string{"follower", "followers"} {
+		if got, _ := Resolve("leader-minority", pick, five(), 4, nil); !slices.Contains(got, 4) {
+			t.Fatalf("pick %d: leader n4, minority %v", pick, got)
+		}
+		for _, rule := range []string{"follower", "followers", "follower-minority"} {
 			if got, _ := Resolve(rule, pick, five(), 4, nil); slices.Contains(got, 4) {
 				t.Fatalf("pick %d: %s hits the leader: %v", pick, rule, got)
 			}
