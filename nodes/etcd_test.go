@@ -433,7 +433,9 @@ func TestEtcdLateGreeting(t *testing.T) {
 		close(asked)
 		<-release
 		n.reply(roster("demo", 1))
-		n.path()
+		if path := n.path(); path != etcdRangePath {
+			n.t.Errorf("after one greeting it asks %s", path)
+		}
 		n.reply(`{"header":{"revision":"5"}}`)
 		silent(n)
 	})
