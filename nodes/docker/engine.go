@@ -38,11 +38,14 @@ func connect(ctx context.Context) (*engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("docker: %s: %w", at.from, err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, pingWait)
+	bounded, cancel := context.WithTimeout(ctx, pingWait)
 	defer cancel()
-	p, err := c.Ping(ctx, client.PingOptions{NegotiateAPIVersion: true})
+	p, err := c.Ping(bounded, client.PingOptions{NegotiateAPIVersion: true})
 	if err != nil {
 		c.Close()
+		if ctx.Err() != nil { // tells nothing of the engine
+			return nil, fmt.Errorf("docker: %w", ctx.Err())
+		}
 		return nil, noEngine(at, err)
 	}
 	if p.OSType != "" && p.OSType != "linux" {

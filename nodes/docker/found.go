@@ -19,6 +19,9 @@ import (
 // composeProject is the label by which compose names a project's containers.
 const composeProject = "com.docker.compose.project"
 
+// lockPrefix and a project's name make the name of its lock.
+const lockPrefix = "chaos-lock-"
+
 // forgetWait is for a host to remove the files of a run.
 const forgetWait = 5 * time.Second
 
@@ -39,14 +42,16 @@ func (p *Provider) found(ctx context.Context, e *engine, o nodes.Options) (*crew
 	if len(hosts) == 0 {
 		return nil, nil
 	}
+	for i := range o.Nodes {
+		if _, ok := hosts[nodes.ID(i+1)]; !ok {
+			return nil, fmt.Errorf("docker: the project %s has %d hosts and none is n%d, but the plan wants %d nodes: add it to the compose file, or choose fewer",
+				p.config.Project, len(hosts), i+1, o.Nodes)
+		}
+	}
 	c := &crew{}
 	for i := range o.Nodes {
 		id := nodes.ID(i + 1)
-		h, ok := hosts[id]
-		if !ok {
-			return nil, fmt.Errorf("docker: the project %s has %d hosts and none is %s, but the plan wants %d nodes: add it to the compose file, or choose fewer",
-				p.config.Project, len(hosts), id, o.Nodes)
-		}
+		h := hosts[id]
 		b, m, err := e.take(ctx, id, h.ID)
 		if err != nil {
 			return nil, err
@@ -109,7 +114,7 @@ func (e *engine) lock(ctx context.Context, project, run string, boxes []*box) (L
 	for _, b := range boxes {
 		ids = append(ids, b.id)
 	}
-	name := "chaos-lock-" + project
+	name := lockPrefix + project
 	labels := map[string]string{labelRun: run, labelOwner: self().String(), labelProject: name, labelHolds: strings.Join(ids, ",")}
 	r, err := e.VolumeCreate(ctx, client.VolumeCreateOptions{Name: name, Labels: labels})
 	if err != nil {

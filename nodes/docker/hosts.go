@@ -10,6 +10,7 @@ import (
 	mrand "math/rand/v2"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -61,7 +62,10 @@ func (p *Provider) newSet(ctx context.Context, e *engine, image, run string) (*s
 		s.project = "chaos-" + fresh()
 	}
 	s.labels[labelProject] = s.project
-	var err error
+	err := s.vacant(ctx)
+	if err != nil {
+		return nil, err
+	}
 	if p.config.Subnet != "" {
 		if s.prefix, err = parseSubnet(p.config.Subnet); err != nil {
 			return nil, err
@@ -74,6 +78,31 @@ func (p *Provider) newSet(ctx context.Context, e *engine, image, run string) (*s
 		return nil, err
 	}
 	return s, nil
+}
+
+// vacant refuses a project's name that is taken.
+func (s *set) vacant(ctx context.Context) error {
+	taken, err := s.e.things(ctx, labelProject+"="+s.project)
+	if err != nil {
+		return err
+	}
+	if len(taken) > 0 {
+		if dead := orphans(taken); len(dead) > 0 {
+			return fmt.Errorf("docker: a run that died left the project %s, %v the first: chaos clean --provider docker removes it", s.project, dead[0])
+		}
+		return fmt.Errorf("docker: the project %s is in use already by the run %s: wait for its end, or choose another --project", s.project, taken[0].Run)
+	}
+	// An engine may take one name for two networks.
+	same, err := s.e.NetworkList(ctx, client.NetworkListOptions{Filters: client.Filters{}.Add("name", s.project)})
+	if err != nil {
+		return fmt.Errorf("docker: listing networks: %w", err)
+	}
+	for _, n := range same.Items {
+		if n.Name == s.project {
+			return fmt.Errorf("docker: there is a network %s already, which is not ours: choose another --project", s.project)
+		}
+	}
+	return nil
 }
 
 // fresh is a short name that nothing else has.
@@ -108,8 +137,6 @@ func (s *set) makeNetwork(ctx context.Context) error {
 	case strings.Contains(err.Error(), errTaken):
 		return fmt.Errorf("docker: the subnet %s is taken (%w): choose another with --subnet, or see docker network ls; chaos clean --provider docker removes what dead runs left",
 			s.prefix, err)
-	case strings.Contains(err.Error(), "already exists"):
-		return fmt.Errorf("docker: there is a network %s already (%w): choose another --project, or chaos clean --provider docker if a dead run left it", s.project, err)
 	}
 	return fmt.Errorf("docker: making the network %s: %w", s.project, err)
 }
@@ -184,7 +211,7 @@ func (s *set) makeHost(ctx context.Context, m nodes.Member) (*box, error) {
 		Name:   name,
 		Config: agentConfig(s.image, m.ID.String(), labels),
 		HostConfig: &container.HostConfig{
-			NetworkMode: container.NetworkMode(s.project),
+			NetworkMode: container.NetworkMode(s.network),
 			CapDrop:     []string{"ALL"}, CapAdd: []string{"NET_ADMIN"},
 			SecurityOpt:    []string{"no-new-privileges"},
 			ReadonlyRootfs: true,
@@ -194,7 +221,7 @@ func (s *set) makeHost(ctx context.Context, m nodes.Member) (*box, error) {
 				VolumeOptions: &mount.VolumeOptions{NoCopy: true, Labels: s.labels}}},
 		},
 		NetworkingConfig: &network.NetworkingConfig{EndpointsConfig: map[string]*network.EndpointSettings{
-			s.project: {IPAMConfig: &network.EndpointIPAMConfig{IPv4Address: addr}},
+			s.network: {IPAMConfig: &network.EndpointIPAMConfig{IPv4Address: addr}},
 		}},
 	})
 	if err != nil {
@@ -221,5 +248,7 @@ func (s *set) remove(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.e.removeAll(ctx, left)
+	return s.e.removeAll(ctx, slices.DeleteFunc(left, func(l Leftover) bool {
+		return l.owner.String() != s.labels[labelOwner] || l.Run != s.labels[labelRun] // another harness took the same name
+	}))
 }

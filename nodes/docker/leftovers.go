@@ -49,13 +49,12 @@ func Clean(ctx context.Context, c Config, dry bool) ([]Leftover, error) {
 		return nil, err
 	}
 	defer e.Close()
-	label := labelRun
-	if c.Project != "" {
-		label = labelProject + "=" + c.Project
-	}
-	all, err := e.things(ctx, label)
+	all, err := e.things(ctx, labelRun)
 	if err != nil {
 		return nil, err
+	}
+	if c.Project != "" {
+		all = slices.DeleteFunc(all, func(l Leftover) bool { return strings.TrimPrefix(l.project, lockPrefix) != c.Project })
 	}
 	dead := orphans(all)
 	frozen, err := e.frozen(ctx, dead)
@@ -155,7 +154,9 @@ func (e *engine) removeAll(ctx context.Context, things []Leftover) error {
 	for _, project := range projectsOf(things) {
 		left, err := e.things(ctx, labelProject+"="+project)
 		for _, l := range left {
-			err = errors.Join(err, fmt.Errorf("docker: still there: %v", l))
+			if slices.ContainsFunc(things, func(was Leftover) bool { return was.Kind == l.Kind && was.id == l.id }) {
+				err = errors.Join(err, fmt.Errorf("docker: still there: %v", l))
+			}
 		}
 		errs = append(errs, err)
 	}

@@ -35,6 +35,14 @@ func TestMain(m *testing.M) {
 	case "agent":
 		o := agent.ServeOptions{Log: func(line string) { fmt.Fprintln(os.Stderr, line) }}
 		exit(agent.ServeDoor(context.Background(), standard{os.Stdin, os.Stdout}, o))
+	case "wait": // a first process of somebody else's
+		time.Sleep(time.Hour)
+	case "forget":
+		exit(os.RemoveAll(os.Args[2]))
+	case "rules":
+		exit(printRules(os.Stdout))
+	case "foreign":
+		exit(makeForeignRules())
 	case "watchdog":
 		exit(Watchdog(context.Background(), os.Stdin, os.Stdout))
 	case "harness":
