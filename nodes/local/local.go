@@ -21,6 +21,7 @@ import (
 	"sync"
 
 	"chaos/nodes"
+	"chaos/nodes/relay"
 )
 
 // The ways to hurt links, as [nodes.Options] names them.
@@ -55,27 +56,30 @@ func (p *Provider) Probe(ctx context.Context, o nodes.Options) nodes.Abilities {
 	case err == nil && effects[nodes.Cut] != nil:
 		err = effects[nodes.Cut]
 	case err == nil:
-		if e := effects[nodes.Delayed]; e != nil {
-			effects[nodes.Delayed] = fmt.Errorf("%w; or let links be relayed: --network %s", e, Relay)
+		for _, k := range []nodes.EffectKind{nodes.Delayed, nodes.Limited} {
+			if e := effects[k]; e != nil {
+				effects[k] = fmt.Errorf("%w; or let links be relayed: --network %s", e, Relay)
+			}
 		}
 		return nodes.Abilities{Network: Namespaces, Effects: effects}
 	}
 	if o.Network == Namespaces {
 		a := nodes.Abilities{Network: Namespaces, Note: err.Error(), Effects: map[nodes.EffectKind]error{}}
-		for _, k := range []nodes.EffectKind{nodes.Down, nodes.Frozen, nodes.Cut, nodes.CutData, nodes.Delayed} {
-			a.Effects[k] = fmt.Errorf("%w; or let links be relayed: --network %s", err, Relay)
+		for k, why := range relayed("").Effects {
+			if a.Effects[k] = err; why == nil {
+				a.Effects[k] = fmt.Errorf("%w; or let links be relayed: --network %s", err, Relay)
+			}
 		}
 		return a
 	}
 	return relayed(fmt.Sprintf("links are relayed, since namespaces can't be used here: %v", err))
 }
 
-// relayed is what a relay can do, anywhere. It could reset, too, but no fleet
-// proves that yet, and what can't be proven is not offered.
+// relayed is what agents and a relay can do, anywhere.
 func relayed(note string) nodes.Abilities {
-	return nodes.Abilities{Network: Relay, Note: note, Effects: map[nodes.EffectKind]error{
-		nodes.Down: nil, nodes.Frozen: nil, nodes.Cut: nil, nodes.CutData: nil, nodes.Delayed: nil,
-	}}
+	effects := relay.Effects()
+	effects[nodes.Down], effects[nodes.Frozen] = nil, nil
+	return nodes.Abilities{Network: Relay, Note: note, Effects: effects}
 }
 
 // tries remembers for every program what trying namespaces with it gave.

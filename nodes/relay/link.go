@@ -17,7 +17,9 @@ type link struct {
 
 	mu      sync.Mutex
 	state   nodes.LinkState
-	changed chan struct{} // closed and replaced when the state changes
+	was     nodes.LinkState // weather before the present state, until a probe saw that it is gone
+	free    time.Time       // when a limited link has sent all that it took
+	changed chan struct{}   // closed and replaced when the state changes
 	streams map[*stream]struct{}
 
 	passed, held, resets, connections atomic.Uint64
@@ -30,6 +32,22 @@ func (l *link) get() (nodes.LinkState, <-chan struct{}) {
 	return l.state, l.changed
 }
 
+// weather is the state, and the weather before it.
+func (l *link) weather() (now, was nodes.LinkState) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.state, l.was
+}
+
+// settle forgets the weather before, which was seen to be gone.
+func (l *link) settle(was nodes.LinkState) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.was == was {
+		l.was = nodes.LinkState{}
+	}
+}
+
 // set changes the state and makes every stream look at it.
 func (l *link) set(s nodes.LinkState) {
 	l.mu.Lock()
@@ -38,6 +56,12 @@ func (l *link) set(s nodes.LinkState) {
 		return
 	}
 	reset := s.Reset && !l.state.Reset
+	if l.state.Weather() {
+		l.was = l.state
+	}
+	if l.state.Rate != s.Rate {
+		l.free = time.Time{}
+	}
 	l.state = s
 	close(l.changed)
 	l.changed = make(chan struct{})
@@ -81,6 +105,26 @@ func draw(s nodes.LinkState) time.Duration {
 		d += rand.Int64N(2*s.Jitter+1) - s.Jitter
 	}
 	return time.Duration(max(d, 0))
+}
+
+// due is when so many bytes that came now have been sent and have travelled. A
+// limited link sends one after the other whatever its streams hand it.
+func (l *link) due(now time.Time, bytes int) time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.state.Rate > 0 {
+		if l.free.After(now) {
+			now = l.free
+		}
+		now = now.Add(spent(int64(bytes), l.state.Rate))
+		l.free = now
+	}
+	return now.Add(draw(l.state))
+}
+
+// spent is how long so many bytes take at that rate.
+func spent(bytes, rate int64) time.Duration {
+	return time.Duration(bytes) * time.Second / time.Duration(rate)
 }
 
 // passable waits until from could open a connection to to: the opening must

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"bufio"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -15,8 +16,10 @@ import (
 
 // Bounds of a probe.
 const (
-	probeTimeout = 2 * time.Second // beyond the delay that the link is said to have
-	probeBytes   = 8               // a probe is its number
+	probeTimeout = 2 * time.Second        // beyond the delay that the link is said to have
+	probeBytes   = 8                      // a probe is its number
+	rateTime     = 150 * time.Millisecond // what the probes of a limited link take that is free
+	rateShare    = 8                      // times as long, where others use it too
 )
 
 // Probe sends a few bytes along each of the links, in a connection of its own
@@ -60,8 +63,9 @@ type prober struct {
 	mu      sync.Mutex
 	arrived uint64 // number of the last probe that arrived
 	at      time.Time
-	held    uint64 // how often the copier began to hold something
-	dead    bool   // the connection was reset
+	began   time.Time // when the first of a row of probes arrived
+	held    uint64    // how often the copier began to hold something
+	dead    bool      // the connection was reset
 }
 
 // ready opens the probe connection, if there is none.
@@ -112,15 +116,22 @@ func (p *prober) open() error {
 func (p *prober) listen(in, sink *net.TCPConn) {
 	defer sink.Close()
 	var b [probeBytes]byte
+	r := bufio.NewReaderSize(sink, readBytes)
 	for {
-		if _, err := io.ReadFull(sink, b[:]); err != nil {
+		if _, err := io.ReadFull(r, b[:]); err != nil {
 			p.note(func() { p.dead = p.dead || p.in == in })
 			return
+		}
+		if r.Buffered() >= probeBytes {
+			continue // of those that came together the last tells all
 		}
 		now := time.Now()
 		p.note(func() {
 			if p.in == in {
 				p.arrived, p.at = binary.BigEndian.Uint64(b[:]), now
+				if p.began.IsZero() {
+					p.began = now
+				}
 			}
 		})
 	}
@@ -148,20 +159,23 @@ func (p *prober) probe(ctx context.Context) (nodes.Observation, error) {
 	if err := p.open(); err != nil {
 		return nodes.Observation{}, err
 	}
-	state, _ := p.link.get()
-	timeout := time.NewTimer(probeTimeout + time.Duration(state.Delay+state.Jitter))
+	state, was := p.link.weather()
+	timeout := time.NewTimer(probeTimeout + time.Duration(state.Delay+state.Jitter) + rateShare*rateTime)
 	defer timeout.Stop()
 	p.mu.Lock()
 	held := p.held
+	p.began = time.Time{}
 	p.mu.Unlock()
-	p.sent++
-	start := time.Now()
-	p.in.SetWriteDeadline(start.Add(probeTimeout))
-	p.in.Write(binary.BigEndian.AppendUint64(nil, p.sent)) // an error shows as a reset, or as silence
+	row := row(state, was)
+	passed, start := p.link.passed.Load(), time.Now()
+	p.send(start, row)
 	for {
 		o, ok := p.fate(start, held)
 		if ok {
 			p.tell(&o, heldBefore, resetsBefore)
+			if o.Passed && row > 1 {
+				p.measure(&o, row, start, p.link.passed.Load()-passed, was)
+			}
 			return o, nil
 		}
 		select {
@@ -172,6 +186,43 @@ func (p *prober) probe(ctx context.Context) (nodes.Observation, error) {
 		case <-ctx.Done():
 			return o, ctx.Err()
 		}
+	}
+}
+
+// row is how many probes it takes to tell the state of a link: where its rate is
+// or was limited, as many as take rateTime at that rate.
+func row(now, was nodes.LinkState) int {
+	rate := now.Rate
+	if rate == 0 {
+		rate = was.Rate
+	}
+	if now.Cut || now.CutData || now.Reset || rate == 0 {
+		return 1
+	}
+	return int(time.Duration(rate)*rateTime/time.Second) / probeBytes
+}
+
+// send sends a row of probes. An error shows as a reset, or as silence.
+func (p *prober) send(now time.Time, row int) {
+	b := make([]byte, 0, row*probeBytes)
+	for range row {
+		p.sent++
+		b = binary.BigEndian.AppendUint64(b, p.sent)
+	}
+	p.in.SetWriteDeadline(now.Add(probeTimeout))
+	p.in.Write(b)
+}
+
+// measure tells of a row of probes that arrived. load is what the link handed on
+// meanwhile, others' bytes included.
+func (p *prober) measure(o *nodes.Observation, row int, start time.Time, load uint64, was nodes.LinkState) {
+	p.mu.Lock()
+	o.Train = nodes.Train{Sent: row, Arrived: row, Bytes: int64(row * probeBytes), Load: int64(load),
+		Wait: p.began.Sub(start), Span: p.at.Sub(start)}
+	p.mu.Unlock()
+	o.Was, o.How = was, o.Train.String()
+	if was.Rate > 0 && o.Train.Span < spent(o.Train.Bytes, was.Rate) {
+		p.link.settle(was)
 	}
 }
 

@@ -1,7 +1,8 @@
 // Package relay is a network of small TCP relays, one for each directed pair of
 // dialer and target, that can be hurt as a real network can: bytes pass, wait
-// for a delay, are held without any connection closing, or connections are
-// reset. It stands in where a host's own network can't be touched.
+// for a delay or for their turn on a limited link, are held without any
+// connection closing, or connections are reset. It stands in where a host's own
+// network can't be touched.
 //
 // The state of the directed link From → To applies to the bytes that flow from
 // From to To, in connections that either of the two dialled. Held bytes wait in
@@ -15,8 +16,8 @@
 // refused one ([Network.Dial] shows both as they are). There are no packets, so
 // a link that is cut in one direction doesn't starve the other of
 // acknowledgements: [nodes.Cut] and [nodes.CutData] differ only in opening
-// connections and in their ends. Nodes that tell each other addresses of their
-// own pass it by.
+// connections and in their ends; nor is anything lost, doubled or reordered.
+// Nodes that tell each other addresses of their own pass it by.
 package relay
 
 import (
@@ -60,6 +61,19 @@ type Network struct {
 }
 
 var _ nodes.Links = (*Network)(nil)
+
+// errPackets says why a relay has no weather but a limited rate.
+var errPackets = errors.New("a relay carries streams of bytes, in which nothing gets lost, arrives twice or overtakes; " +
+	"where network namespaces work links have packets: --network namespaces")
+
+// Effects is what a relay can do to links: for each kind of effect nil, or why
+// not and the remedy.
+func Effects() map[nodes.EffectKind]error {
+	return map[nodes.EffectKind]error{
+		nodes.Cut: nil, nodes.CutData: nil, nodes.Delayed: nil, nodes.Limited: nil, nodes.Reset: nil,
+		nodes.Lossy: errPackets, nodes.Duplicated: errPackets, nodes.Reordered: errPackets,
+	}
+}
 
 // New makes a network without doors, in which every link is well. It lives
 // until Close, longer than ctx.
@@ -148,6 +162,11 @@ func (n *Network) Counters(l nodes.Link) Counters {
 // Set brings every link to what is wanted; the others are well. What was
 // already taken from a connection and is being written may still arrive.
 func (n *Network) Set(ctx context.Context, wanted map[nodes.Link]nodes.LinkState) error {
+	for l, s := range wanted {
+		if s.Lossy > 0 || s.Duplicated > 0 || s.Reordered > 0 {
+			return fmt.Errorf("relay: %v %s: %w", l, s, errPackets)
+		}
+	}
 	for _, l := range nodes.SortedLinks(wanted) {
 		if err := n.prober(l).ready(ctx); err != nil {
 			return err // see Probe: what is hurt below is an open connection

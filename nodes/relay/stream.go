@@ -13,11 +13,15 @@ import (
 
 // Bounds of one stream. A full queue is not read into: the sender's own socket
 // fills up behind it, as on a real network. With a delay it bounds the rate at
-// queueBytes for each delay.
+// queueBytes for each delay. On a limited link it is shorter, so that bytes don't
+// wait much longer than in front of a real one.
 const (
-	readBytes   = 64 << 10 // one read
-	queueBytes  = 1 << 20  // waiting in one stream
-	queueChunks = 4096     // the same, in reads
+	readBytes    = 64 << 10 // one read
+	queueBytes   = 1 << 20  // waiting in one stream
+	queueChunks  = 4096     // the same, in reads
+	limitedRead  = 20 * time.Millisecond
+	limitedQueue = 200 * time.Millisecond
+	limitedBytes = 1 << 10 // that a read takes at least
 )
 
 // An ending is how the source of a stream ended.
@@ -67,12 +71,24 @@ func (s *stream) copy() {
 		wait := s.deliver()
 		switch {
 		case s.done:
-		case s.ended || s.size >= queueBytes || len(s.queue) >= queueChunks:
+		case s.ended || s.full() || len(s.queue) >= queueChunks:
 			s.sleep(wait)
 		default:
-			s.read(buf, wait)
+			s.read(buf[:s.most(limitedRead, readBytes)], wait)
 		}
 	}
+}
+
+func (s *stream) full() bool { return s.size >= s.most(limitedQueue, queueBytes) }
+
+// most is how many bytes to take: as many as a limited link sends in that time,
+// else so many.
+func (s *stream) most(t time.Duration, bytes int) int {
+	state, _ := s.link.get()
+	if state.Rate == 0 {
+		return bytes
+	}
+	return min(max(int(time.Duration(state.Rate)*t/time.Second), limitedBytes), bytes)
 }
 
 // deliver hands on what is due, and returns when the next is: zero for never.
@@ -166,8 +182,7 @@ func (s *stream) take(b []byte) {
 // push queues a chunk. One that is due before its predecessor waits for it:
 // jitter changes the times of a stream's bytes, never their order.
 func (s *stream) push(c chunk) {
-	state, _ := s.link.get()
-	c.due = time.Now().Add(draw(state))
+	c.due = s.link.due(time.Now(), len(c.data))
 	s.ended = c.end != goesOn
 	s.size += len(c.data)
 	s.queue = append(s.queue, c)
