@@ -66,11 +66,12 @@ func (r *remote) clean(ctx context.Context, dry bool) (out []Leftover, err error
 	}
 	var remove []string
 	for _, l := range r.sort(a.Found) {
-		if l.kept != "" {
+		switch {
+		case l.kept == "":
+			out, remove = append(out, l), append(remove, l.Name)
+		case l.Kind != string(programItem):
 			r.p.say(fmt.Sprintf("%v stays: %s", l, l.kept))
-			continue
 		}
-		out, remove = append(out, l), append(remove, l.Name)
 	}
 	if dry || len(remove) == 0 {
 		return out, nil

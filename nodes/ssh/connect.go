@@ -16,6 +16,7 @@ const (
 	connectsMax    = 8                // at once: sshd refuses more than ten that are not logged in yet
 	aliveEvery     = 5 * time.Second  // between two signs of life asked of a server
 	aliveWait      = 10 * time.Second // for a sign of life, before the connection is given up
+	signWait       = 3 * time.Second  // the same, where a doubt arose
 	clientVersion  = "SSH-2.0-chaos"
 	tooManyRefused = "unable to authenticate"
 )
@@ -170,13 +171,16 @@ func (c *connection) keepAlive() {
 		case <-c.done:
 			return
 		}
-		late := time.AfterFunc(aliveWait, c.end)
-		_, _, err := c.SendRequest("keepalive@openssh.com", true, nil)
-		late.Stop()
-		if err != nil {
-			c.end()
-			return
-		}
+		c.sign(aliveWait)
+	}
+}
+
+// sign asks for one sign of life, and ends the connection without it.
+func (c *connection) sign(wait time.Duration) {
+	late := time.AfterFunc(wait, c.end)
+	defer late.Stop()
+	if _, _, err := c.SendRequest("keepalive@openssh.com", true, nil); err != nil {
+		c.end()
 	}
 }
 

@@ -65,7 +65,7 @@ func (c *connection) learn(ctx context.Context, e entry, have string) (facts, er
 	}
 	f, err := parseFacts(string(out))
 	if err != nil {
-		return facts{}, fmt.Errorf("ssh: %s: %w", e.name, err)
+		return f, fmt.Errorf("ssh: %s: %w", e.name, err)
 	}
 	return f, nil
 }
@@ -77,9 +77,6 @@ func parseFacts(out string) (f facts, err error) {
 	if !begun || !ended {
 		return f, fmt.Errorf("the host did not answer as a shell does, but %q", short(out))
 	}
-	if strings.TrimSpace(noise) != "" {
-		return f, fmt.Errorf("the user's shell prints %q before every command, where only our program may speak; remedy: let ~/.bashrc and the like be silent for shells that are not interactive", short(noise))
-	}
 	f.uid = -1
 	for line := range strings.Lines(body) {
 		key, value, _ := strings.Cut(strings.TrimSpace(line), " ")
@@ -89,6 +86,9 @@ func parseFacts(out string) (f facts, err error) {
 	}
 	if f.uid < 0 || f.os == "" || f.arch == "" || f.folder == "" {
 		return f, fmt.Errorf("the host lacks id or uname; it said %q", short(body))
+	}
+	if strings.TrimSpace(noise) != "" {
+		return f, fmt.Errorf("the user's shell prints %q before every command, where only our program may speak; remedy: let ~/.bashrc and the like be silent for shells that are not interactive", short(noise))
 	}
 	return f, nil
 }

@@ -20,23 +20,82 @@ import (
 type doorkeeper struct {
 	to    target
 	check ssh.HostKeyCallback
-	why   error // of the last refusal, in words for people
+	files map[string]knownFile // by the name that the library was given
+	why   error                // of the last refusal, in words for people
+}
+
+// A knownFile is one file of known hosts.
+type knownFile struct {
+	name  string
+	lines [][]byte
 }
 
 func newDoorkeeper(t target) (*doorkeeper, error) {
-	var files []string
+	d := &doorkeeper{to: t, files: map[string]knownFile{}}
+	var names []string
 	for _, name := range t.knownHosts {
-		if _, err := os.Stat(name); err == nil {
-			files = append(files, name)
-		} else if !errors.Is(err, os.ErrNotExist) {
+		b, err := os.ReadFile(name)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
 			return nil, fmt.Errorf("ssh: the known hosts: %w", err)
 		}
+		f := knownFile{name, bytes.Split(b, []byte{'\n'})}
+		given, err := f.understood()
+		if err != nil {
+			return nil, err
+		}
+		if given != name {
+			defer os.Remove(given) // the library reads it now
+		}
+		d.files[given] = f
+		names = append(names, given)
 	}
-	check, err := knownhosts.New(files...)
+	check, err := knownhosts.New(names...)
 	if err != nil {
-		return nil, fmt.Errorf("ssh: a line of the known hosts is not understood, so no host can be trusted by that file: %w", err)
+		return nil, fmt.Errorf("ssh: the known hosts: %w", err)
 	}
-	return &doorkeeper{to: t, check: check}, nil
+	d.check = check
+	return d, nil
+}
+
+// understood names a file that holds only lines which the library understands:
+// as ssh does, others are skipped, but for keys that are declared revoked.
+func (f knownFile) understood() (string, error) {
+	var odd int
+	copied := slices.Clone(f.lines)
+	for i, line := range f.lines {
+		text := bytes.TrimSpace(line)
+		if len(text) == 0 || text[0] == '#' {
+			continue
+		}
+		if _, _, _, _, _, err := ssh.ParseKnownHosts(text); err != nil {
+			if bytes.HasPrefix(text, []byte("@revoked")) {
+				return "", fmt.Errorf("ssh: %s:%d: %w: so the key that is revoked there can't be told from others", f.name, i+1, err)
+			}
+			odd++
+			copied[i] = nil
+		}
+	}
+	if odd == 0 {
+		return f.name, nil
+	}
+	out, err := os.CreateTemp("", "chaos-known-hosts-")
+	if err != nil {
+		return "", fmt.Errorf("ssh: a copy of %s without its %d odd lines: %w", f.name, odd, err)
+	}
+	_, err = out.Write(bytes.Join(copied, []byte{'\n'}))
+	if err := errors.Join(err, out.Close()); err != nil {
+		os.Remove(out.Name())
+		return "", fmt.Errorf("ssh: a copy of %s without its %d odd lines: %w", f.name, odd, err)
+	}
+	return out.Name(), nil
+}
+
+// where says in which line of which file a key stands.
+func (d *doorkeeper) where(k knownhosts.KnownKey) string {
+	return fmt.Sprintf("%s:%d", d.files[k.Filename].name, k.Line)
 }
 
 // algorithms lists the kinds of host keys to ask the server for: those that are
@@ -53,7 +112,7 @@ func (d *doorkeeper) algorithms() []string {
 	}
 	var certified, plain []string
 	for _, k := range unknown.Want {
-		if isAuthority(k) {
+		if d.isAuthority(k) {
 			certified = certificates
 			continue
 		}
@@ -81,12 +140,8 @@ func algorithmsOf(keyType string) []string {
 
 // isAuthority reads whether a line of known hosts speaks of an authority, which
 // the library does not tell.
-func isAuthority(k knownhosts.KnownKey) bool {
-	b, err := os.ReadFile(k.Filename)
-	if err != nil {
-		return false
-	}
-	lines := bytes.Split(b, []byte{'\n'})
+func (d *doorkeeper) isAuthority(k knownhosts.KnownKey) bool {
+	lines := d.files[k.Filename].lines
 	return k.Line >= 1 && k.Line <= len(lines) && bytes.HasPrefix(bytes.TrimSpace(lines[k.Line-1]), []byte("@cert-authority"))
 }
 
@@ -109,8 +164,8 @@ func (d *doorkeeper) explain(err error, key ssh.PublicKey) error {
 	}
 	switch {
 	case errors.As(err, &revoked):
-		return fmt.Errorf("ssh: %s shows a key that %s:%d declares revoked: %s %s. Do not go on before its owner has explained it",
-			d.to.addr(), revoked.Revoked.Filename, revoked.Revoked.Line, key.Type(), ssh.FingerprintSHA256(key))
+		return fmt.Errorf("ssh: %s shows a key that %s declares revoked: %s %s. Do not go on before its owner has explained it",
+			d.to.addr(), d.where(revoked.Revoked), key.Type(), ssh.FingerprintSHA256(key))
 	case !errors.As(err, &unknown):
 		return fmt.Errorf("ssh: the host key of %s: %w", d.to.addr(), err)
 	case len(unknown.Want) == 0:
@@ -120,10 +175,10 @@ func (d *doorkeeper) explain(err error, key ssh.PublicKey) error {
 	var known []string
 	for _, k := range unknown.Want {
 		what := k.Key.Type()
-		if isAuthority(k) {
+		if d.isAuthority(k) {
 			what = "certificates by " + what
 		}
-		known = append(known, fmt.Sprintf("  known  %s %s (%s:%d)", what, ssh.FingerprintSHA256(k.Key), k.Filename, k.Line))
+		known = append(known, fmt.Sprintf("  known  %s %s (%s)", what, ssh.FingerprintSHA256(k.Key), d.where(k)))
 	}
 	return fmt.Errorf("ssh: the host key of %s has CHANGED:\n%s\n  shown  %s %s\nSomebody may be between you and the host. If its owner confirms the new key, put this line in the place of the old one:\n  %s",
 		d.to.addr(), strings.Join(known, "\n"), key.Type(), ssh.FingerprintSHA256(key), knownhosts.Line([]string{d.to.addr()}, key))

@@ -79,12 +79,9 @@ func needLab(t testing.TB) *lab {
 }
 
 func newLab() (*lab, error) {
-	dir, err := os.MkdirTemp("", "chaos-ssh-lab-")
-	if err != nil {
-		return nil, err
-	}
+	dir := os.Getenv(insideVariable)
 	l := &lab{dir: dir, home: filepath.Join(dir, "home")}
-	if err := errors.Join(os.Chmod(dir, 0o755), os.MkdirAll(filepath.Join(l.home, ".ssh"), 0o700)); err != nil {
+	if err := os.MkdirAll(filepath.Join(l.home, ".ssh"), 0o700); err != nil {
 		return nil, err
 	}
 	key, err := newKey(filepath.Join(l.home, ".ssh", "id_ed25519"))
@@ -114,13 +111,6 @@ func newLab() (*lab, error) {
 	}
 	work.Wait()
 	return l, errors.Join(errs...)
-}
-
-// removeLab is called by the last test to end; the machines end with the tests.
-func removeLab() {
-	if theLab.lab != nil {
-		os.RemoveAll(theLab.lab.dir)
-	}
 }
 
 func newKey(path string) (ssh.Signer, error) {
@@ -165,12 +155,13 @@ PasswordAuthentication no
 KbdInteractiveAuthentication no
 PermitRootLogin yes
 AllowTcpForwarding yes
-Subsystem sftp internal-sftp
+%[3]s
 Match User odd
   SetEnv PATH=%[2]s/odd:/usr/bin:/bin
-Match User nosftp
-  DisableForwarding yes
 `
+
+// labSFTP is missing on the last machine.
+const labSFTP = "Subsystem sftp internal-sftp"
 
 // The users of every machine beside root: plain has no rights, sudoer has sudo,
 // odd finds another uname, noisy has a shell that speaks.
@@ -188,6 +179,10 @@ const labGroup = "root:x:0:\nnogroup:x:65534:\nplain:x:1001:\nsudoer:x:1002:\nod
 func (l *lab) machine(n int, user ssh.PublicKey) (*labMachine, error) {
 	m := &labMachine{addr: fmt.Sprint(labNet, n)}
 	m.spec = labSpec{Name: fmt.Sprintf("h%d", n), Addr: m.addr + "/24", Dir: filepath.Join(l.dir, fmt.Sprintf("h%d", n))}
+	sftp := labSFTP
+	if n == labHosts {
+		sftp = ""
+	}
 	var shadow strings.Builder
 	for line := range strings.Lines(labPasswd) {
 		fmt.Fprintf(&shadow, "%s:*:19000:0:99999:7:::\n", line[:strings.IndexByte(line, ':')])
@@ -196,7 +191,7 @@ func (l *lab) machine(n int, user ssh.PublicKey) (*labMachine, error) {
 		path := filepath.Join(m.spec.Dir, name)
 		return errors.Join(err, os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(content), mode))
 	}
-	err := write(nil, "sshd_config", fmt.Sprintf(labConfig, m.addr, m.spec.Dir), 0o644)
+	err := write(nil, "sshd_config", fmt.Sprintf(labConfig, m.addr, m.spec.Dir, sftp), 0o644)
 	err = write(err, "authorized_keys", string(ssh.MarshalAuthorizedKey(user)), 0o644)
 	err = write(err, "etc/passwd", fmt.Sprintf(labPasswd, m.spec.Dir), 0o644)
 	err = write(err, "etc/shadow", shadow.String(), 0o600)

@@ -19,7 +19,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// insideVariable says that the tests have a network namespace of their own.
+// insideVariable says that the tests have a network namespace of their own, and
+// names the folder for the machines' files.
 const insideVariable = "CHAOS_SSH_LAB"
 
 // labMain is what the test binary does beside testing: being a machine, being a
@@ -35,13 +36,21 @@ func labMain(role string) {
 	if os.Geteuid() != 0 || os.Getenv(insideVariable) != "" || role == "help" {
 		return
 	}
+	dir, err := os.MkdirTemp("", "chaos-ssh-lab-")
+	if err == nil {
+		err = os.Chmod(dir, 0o755) // users of the machines look there
+	}
+	if err != nil {
+		exit(err)
+	}
 	runtime.LockOSThread() // the death signal of the child follows this thread
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Args[0] = os.Args[0]
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.Env = append(os.Environ(), insideVariable+"=1")
+	cmd.Env = append(os.Environ(), insideVariable+"="+dir)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
-	err := cmd.Run()
+	err = cmd.Run()
+	os.RemoveAll(dir)
 	var ended *exec.ExitError
 	switch {
 	case errors.As(err, &ended):

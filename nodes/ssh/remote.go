@@ -48,6 +48,7 @@ type remote struct {
 	sudo   []string // before a command that needs rights
 	stream *sessionStream
 	door   atomic.Pointer[agent.Door]
+	begun  bool // an agent has run there
 	closed bool
 }
 
@@ -71,6 +72,7 @@ func (r *remote) connected(ctx context.Context) error {
 		return fmt.Errorf("%w [host %s]", err, r.e.name)
 	}
 	if err := r.settle(ctx, c); err != nil {
+		err = errors.Join(err, r.tidied(context.WithoutCancel(ctx), c))
 		c.close()
 		return err
 	}
@@ -196,7 +198,8 @@ func (r *remote) remedy(err error) string {
 func (r *remote) open(ctx context.Context) (io.ReadWriteCloser, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if d := r.door.Load(); d != nil && r.conn != nil && r.conn.alive() {
+	r.doubt()
+	if d := r.door.Load(); d != nil && r.conn.alive() {
 		if s, err := d.Agent(ctx); err == nil {
 			return s, nil
 		}
@@ -215,6 +218,7 @@ func (r *remote) open(ctx context.Context) (io.ReadWriteCloser, error) {
 		return nil, fmt.Errorf("ssh: %s: starting the agent: %w", r.e.name, err)
 	}
 	r.door.Store(d)
+	r.begun = true
 	return d.Agent(ctx)
 }
 
@@ -293,8 +297,14 @@ func (r *remote) dial(ctx context.Context, m nodes.Member, p nodes.Port) (net.Co
 
 // fetch brings the node's folder into the run's.
 func (r *remote) fetch(ctx context.Context, into string) error {
+	r.mu.Lock()
+	begun := r.begun
+	r.mu.Unlock()
 	d := r.door.Load()
-	if d == nil {
+	switch {
+	case !begun:
+		return nil // there is nothing to bring
+	case d == nil:
 		return fmt.Errorf("ssh: %s: no agent is reached, so the node's files stay there in %s", r.e.name, r.nodeDir())
 	}
 	return d.Fetch(ctx, r.nodeDir(), into)
@@ -349,6 +359,14 @@ func (r *remote) bring(ctx context.Context, program string) error {
 	return nil
 }
 
+// doubt finds out at once whether the connection still leads anywhere: a stream
+// that ended, or is to end, may have died with the network.
+func (r *remote) doubt() {
+	if r.door.Load() != nil && r.conn.alive() {
+		r.conn.sign(signWait)
+	}
+}
+
 // shut closes the door, if there is one.
 func (r *remote) shut() {
 	if d := r.door.Swap(nil); d != nil {
@@ -379,11 +397,18 @@ func (r *remote) tidy(ctx context.Context) error {
 	if r.conn == nil || !r.conn.alive() {
 		return nil // nothing can be left that was not there
 	}
+	return r.tidied(ctx, r.conn)
+}
+
+func (r *remote) tidied(ctx context.Context, c *connection) error {
+	if r.facts.folder == "" {
+		return nil // not even the first command worked
+	}
 	program := ""
 	if r.fresh {
 		program = r.program
 	}
-	_, err := r.conn.run(ctx, nil, "sh", "-c", `[ -z "$2" ] || rm -f "$2"; rmdir "$1/bin" "$1/runs" "$1" 2>/dev/null; true`, "chaos", r.facts.folder, program)
+	_, err := c.run(ctx, nil, "sh", "-c", `[ -z "$2" ] || rm -f "$2"; rmdir "$1/bin" "$1/runs" "$1" 2>/dev/null; true`, "chaos", r.facts.folder, program)
 	if err != nil {
 		return fmt.Errorf("ssh: %s: tidying up: %w", r.e.name, err)
 	}
@@ -403,6 +428,7 @@ func (r *remote) leave(ctx context.Context, keep bool) error {
 	if r.run == "" {
 		return nil // nothing was begun there
 	}
+	r.doubt()
 	r.shut()
 	if err := r.connected(ctx); err != nil {
 		return fmt.Errorf("ssh: %s: the run's folder %s stays there, and its node ends with the lease: %w; remedy: chaos clean --provider ssh --hosts FILE", r.e.name, r.run, err)

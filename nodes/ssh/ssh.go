@@ -37,6 +37,7 @@ type Provider struct {
 	dialer   *dialer
 	binaries *binaries
 
+	saying sync.Mutex
 	mu     sync.Mutex
 	probed map[int]nodes.Abilities // by number of nodes
 }
@@ -59,8 +60,10 @@ func New(program string, c Config) *Provider {
 // Name is what --provider calls it.
 func (p *Provider) Name() string { return "ssh" }
 
-// say tells the person who watches.
+// say tells the person who watches, one line at a time.
 func (p *Provider) say(line string) {
+	p.saying.Lock()
+	defer p.saying.Unlock()
 	if p.c.Log != nil {
 		p.c.Log(line)
 	}

@@ -1,0 +1,205 @@
+package ssh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/crypto/ssh"
+
+	"chaos/nodes"
+	"chaos/nodes/nodestest"
+)
+
+// refused launches, which must fail, and leave the machines as they were.
+func (l *lab) refused(t *testing.T, p *Provider, o nodes.Options, want ...string) {
+	t.Helper()
+	c, err := p.Launch(t.Context(), nodestest.Talker{}, o)
+	if err == nil {
+		c.Close(context.Background())
+		t.Fatal("it was launched")
+	}
+	for _, part := range want {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("%q is not in: %v", part, err)
+		}
+	}
+	for _, m := range l.hosts {
+		if runs := m.runs(t); !m.bare(t) || len(runs) > 0 {
+			t.Errorf("left on %s: runs %v, tables %q", m.spec.Name, runs, m.tables(t))
+		}
+	}
+}
+
+// Whatever is wrong is told with a remedy, and leaves nothing behind.
+func TestBadInput(t *testing.T) {
+	l := needLab(t)
+	o := func(t *testing.T) nodes.Options { return nodestest.ProviderOptions(t.TempDir(), "") }
+	with := func(t *testing.T, more ...string) *Provider { return l.provider(t, 3, more...) }
+	if os.Getenv("SSH_AUTH_SOCK") != "" {
+		t.Setenv("SSH_AUTH_SOCK", "")
+	}
+	stranger := filepath.Join(t.TempDir(), "stranger")
+	if _, err := newKey(stranger); err != nil {
+		t.Fatal(err)
+	}
+	h1 := l.hosts[0].spec.Dir
+	for _, test := range []struct {
+		name string
+		more []string
+		want []string
+	}{
+		{"wrong key", []string{"key: " + stranger}, []string{"refuses the keys of root", stranger, "remedy", "authorized_keys"}},
+		{"no key", []string{"key: /there/is/none"}, []string{"/there/is/none", "no such file"}},
+		{"wrong port", []string{"port: 23"}, []string{"10.84.0.1:23", "connection refused", "remedy"}},
+		{"wrong architecture", []string{"user: odd"}, []string{"h1 is a sparc64 machine", "amd64 and arm64"}},
+		{"no sudo", []string{"user: plain", "sudo: true"}, []string{"sudo -n does not work", "remedy", "NOPASSWD"}},
+		{"a shell that speaks", []string{"user: noisy"}, []string{"Welcome to h1", "remedy", "bashrc"}},
+		{"full disk", []string{"folder: " + h1 + "/small/x"}, []string{"MiB are free", "remedy", "folder:"}},
+		{"a disk without programs", []string{"folder: " + h1 + "/noexec/x"}, []string{"126", "remedy", "noexec"}},
+		{"a folder that can't be", []string{"folder: /proc/x"}, []string{"/proc/x can't be used", "remedy"}},
+		{"a folder of somebody else", []string{"user: sudoer", "folder: /var/tmp"}, []string{"belongs to somebody else", "remedy"}},
+		{"a jump host that is none", []string{"jump: 10.84.0.200"}, []string{"10.84.0.200:22 can't be reached", "on the way to 10.84.0.1:22"}},
+		{"the agent where there is none", []string{"agent: true"}, []string{"SSH_AUTH_SOCK", "ssh-add"}},
+		{"a jump host that is a node", []string{"jump: 10.84.0.2"}, []string{"comes from 10.84.0.2", "node n2 (h2)", "remedy"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			p := with(t)
+			text := strings.Replace(string(must(os.ReadFile(p.c.HostsFile))), "  user: root\n", "  "+strings.Join(append(test.more, userLine(test.more)...), "\n  ")+"\n", 1)
+			if err := os.WriteFile(p.c.HostsFile, []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			l.refused(t, p, o(t), test.want...)
+		})
+	}
+	t.Run("too few hosts", func(t *testing.T) {
+		opts := o(t)
+		opts.Nodes = 4
+		l.refused(t, with(t), opts, "4 nodes", "names 3")
+	})
+	t.Run("no such host", func(t *testing.T) {
+		p := with(t)
+		p.c.HostsFile = filepath.Join(t.TempDir(), "hosts.yaml")
+		os.WriteFile(p.c.HostsFile, []byte("hosts:\n- name: nowhere\n  address: nowhere.invalid\n- name: h2\n  address: 10.84.0.2\n- name: h3\n  address: 10.84.0.3\n"), 0o644)
+		l.refused(t, p, o(t), "nowhere.invalid", "can't be reached", "remedy")
+	})
+	t.Run("address of another", func(t *testing.T) {
+		p := with(t)
+		p.c.HostsFile = filepath.Join(t.TempDir(), "hosts.yaml")
+		os.WriteFile(p.c.HostsFile, []byte(fmt.Sprintf("defaults: {user: root}\nhosts:\n- {name: h1, address: 10.84.0.1}\n- {name: h2, address: 10.84.0.2, inside: 10.84.0.77}\n- {name: h3, address: 10.84.0.3}\n")), 0o644)
+		l.refused(t, p, o(t), "h2: 10.84.0.77 is no address of this host", "10.84.0.2", "remedy")
+	})
+	t.Run("the harness's address", func(t *testing.T) {
+		p := with(t)
+		p.c.HostsFile = filepath.Join(t.TempDir(), "hosts.yaml")
+		os.WriteFile(p.c.HostsFile, []byte("defaults: {user: root}\nhosts:\n- {name: h1, address: 10.84.0.1, inside: "+labSelf+"}\n- {name: h2, address: 10.84.0.2}\n- {name: h3, address: 10.84.0.3}\n"), 0o644)
+		l.refused(t, p, o(t), "comes from "+labSelf, "node n1 (h1)", "remedy")
+	})
+}
+
+func must(b []byte, err error) []byte {
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+// userLine keeps the user, where a test names none.
+func userLine(more []string) []string {
+	for _, line := range more {
+		if strings.HasPrefix(line, "user: ") {
+			return nil
+		}
+	}
+	return []string{"user: root"}
+}
+
+// A server whose key is unknown or has changed is never logged in to.
+func TestBadHostKey(t *testing.T) {
+	l := needLab(t)
+	known := filepath.Join(l.home, ".ssh", "known_hosts")
+	good := must(os.ReadFile(known))
+	other := strings.TrimSpace(string(ssh.MarshalAuthorizedKey(drawSigner(t, "ed25519").PublicKey())))
+	lines := strings.SplitAfter(string(good), "\n")
+	for name, test := range map[string]struct {
+		first string
+		want  []string
+	}{
+		"unknown": {"", []string{"10.84.0.1:22 is unknown", "add this line to " + known, strings.TrimSpace(lines[0])}},
+		"changed": {"10.84.0.1 " + other + "\n", []string{"CHANGED", "known_hosts:1", ssh.FingerprintSHA256(l.hosts[0].key.PublicKey())}},
+		"revoked": {"@revoked * " + strings.SplitN(lines[0], " ", 2)[1], []string{"revoked", "known_hosts:1"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			home := t.TempDir()
+			os.MkdirAll(filepath.Join(home, ".ssh"), 0o700)
+			os.WriteFile(filepath.Join(home, ".ssh", "id_ed25519"), must(os.ReadFile(filepath.Join(l.home, ".ssh", "id_ed25519"))), 0o600)
+			os.WriteFile(filepath.Join(home, ".ssh", "known_hosts"), []byte(test.first+strings.Join(lines[1:], "")), 0o600)
+			p := l.provider(t, 3)
+			p.c.Home = home
+			var want []string
+			for _, w := range test.want {
+				want = append(want, strings.ReplaceAll(w, known, filepath.Join(home, ".ssh", "known_hosts")))
+			}
+			l.refused(t, p, nodestest.ProviderOptions(t.TempDir(), ""), want...)
+		})
+	}
+}
+
+// Ports that somebody else uses are told by number, and another base helps.
+func TestBusyPorts(t *testing.T) {
+	l := needLab(t)
+	p := l.provider(t, 3)
+	c, err := p.Launch(t.Context(), nodestest.Talker{}, nodestest.ProviderOptions(t.TempDir(), ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close(context.Background())
+	o := nodestest.ProviderOptions(t.TempDir(), "")
+	o.Cluster = "other"
+	if second, err := p.Launch(t.Context(), nodestest.Talker{}, o); err == nil || !strings.Contains(err.Error(), ":7000") || !strings.Contains(err.Error(), "another run of chaos") {
+		t.Errorf("launched on ports that are in use: %v, %v", second, err)
+	}
+	q := l.provider(t, 3, "ports: 7100")
+	second, err := q.Launch(t.Context(), nodestest.Talker{}, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range second.Members() {
+		if m.Peer != 7100 {
+			t.Errorf("%+v", m)
+		}
+	}
+	if err := second.Close(context.Background()); err != nil {
+		t.Error(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), labPatience)
+	defer cancel()
+	conn, err := c.Dial(ctx, c.Members()[0], nodes.ClientPort)
+	if err != nil {
+		t.Fatalf("closing one cluster hurt another: %v", err)
+	}
+	conn.Close()
+}
+
+// Dials say what a dial on the host would say.
+func TestDialErrors(t *testing.T) {
+	l := needLab(t)
+	c, err := l.provider(t, 1).Launch(t.Context(), nodestest.Talker{}, nodes.Options{Nodes: 1, Dir: t.TempDir(), Cluster: "one"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Dial(t.Context(), nodes.Member{ID: 9}, nodes.ClientPort); err == nil {
+		t.Error("a node that is not there was dialled")
+	}
+	if err := c.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if _, err := c.Dial(t.Context(), c.Members()[0], nodes.ClientPort); err == nil || errors.Is(err, net.ErrClosed) && false {
+		t.Error("a closed cluster was dialled")
+	}
+}

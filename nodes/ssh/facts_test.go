@@ -1,0 +1,74 @@
+package ssh
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+func TestFacts(t *testing.T) {
+	const said = `chaos-facts
+uid 1000
+os Linux
+machine aarch64
+from 192.0.2.9 50000 192.0.2.1 22
+folder /var/tmp/chaos-1000
+free /dev/sda1 1000000 500000 500000 50% /
+sudo works
+sum abc -
+chaos-end
+`
+	f, err := parseFacts(said)
+	if err != nil || f.uid != 1000 || f.arch != "arm64" || f.from.String() != "192.0.2.9" || f.at.String() != "192.0.2.1" ||
+		f.free != 500000<<10 || f.sudo != "works" || f.sum != "abc" || f.folder != "/var/tmp/chaos-1000" {
+		t.Errorf("%+v, %v", f, err)
+	}
+	for name, change := range map[string]func(string) string{
+		"nothing":       func(string) string { return "" },
+		"cut":           func(s string) string { return s[:len(s)/2] },
+		"noise":         func(s string) string { return "Welcome!\n" + s },
+		"no number":     func(s string) string { return strings.Replace(s, "uid 1000", "uid root", 1) },
+		"no uname":      func(s string) string { return strings.Replace(s, "machine aarch64\n", "machine \n", 1) },
+		"not a shell":   func(string) string { return "This account is currently not available.\n" },
+		"negative user": func(s string) string { return strings.Replace(s, "uid 1000", "uid -1", 1) },
+	} {
+		if _, err := parseFacts(change(said)); err == nil {
+			t.Errorf("%s: taken", name)
+		}
+	}
+	if f, err = parseFacts(strings.Replace(said, "sudo works", "sudo sudo: a password is required", 1)); err != nil || f.sudo == "works" {
+		t.Errorf("%+v, %v", f, err)
+	}
+}
+
+// The script works in the shell at hand, and finds the same as Go does.
+func TestFactsScript(t *testing.T) {
+	folder := t.TempDir() + "/a b'c"
+	out, err := exec.Command("sh", "-c", factsScript, "chaos", folder, "no", "none").CombinedOutput()
+	if err != nil {
+		t.Skipf("no shell like those of hosts: %v", err)
+	}
+	f, err := parseFacts(string(out))
+	if err != nil || f.folder != folder || f.trouble != "" {
+		t.Errorf("%+v, %v", f, err)
+	}
+	if f.free < 0 {
+		t.Errorf("no free space in %s", out)
+	}
+	out, err = exec.Command("sh", "-c", factsScript, "chaos", "/dev/null/x", "no", "none").Output()
+	if f, err2 := parseFacts(string(out)); err != nil || err2 != nil || f.trouble == "" {
+		t.Errorf("a folder that can't be: %+v, %v, %v", f, err, err2)
+	}
+}
+
+func FuzzFacts(f *testing.F) {
+	f.Add("chaos-facts\nuid 0\nos Linux\nmachine x86_64\nfolder /x\nchaos-end\n")
+	f.Add("free a b c d e f\nfrom 1 2 3 4\n")
+	f.Fuzz(func(t *testing.T, s string) {
+		parseFacts(s)
+		got, err := parseFacts("chaos-facts\n" + s + "\nchaos-end\n")
+		if err == nil && (got.uid < 0 || got.folder == "") {
+			t.Errorf("taken: %+v", got)
+		}
+	})
+}

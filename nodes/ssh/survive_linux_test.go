@@ -1,0 +1,443 @@
+package ssh
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"chaos/nodes"
+	"chaos/nodes/nodestest"
+)
+
+// surviveLease is what these tests give: short, so that they are.
+const surviveLease = 2 * time.Second
+
+// hurtful is every kind of hurt at once, on three nodes.
+func hurtful() map[string][]nodes.Effect {
+	return map[string][]nodes.Effect{
+		"down":      {{Kind: nodes.Down, Node: 1}},
+		"frozen":    {{Kind: nodes.Frozen, Node: 2}},
+		"partition": {{Kind: nodes.Cut, From: 1, To: 3}, {Kind: nodes.Cut, From: 3, To: 1}, {Kind: nodes.CutData, From: 3, To: 2}},
+		"clients":   {{Kind: nodes.Cut, From: nodes.Clients, To: 3}},
+		"slow":      {{Kind: nodes.Delayed, From: 1, To: 2, Delay: 50 * time.Millisecond}},
+	}
+}
+
+// LabProvider is a provider of count machines of the lab, for tests outside of
+// this package.
+func LabProvider(t testing.TB, count int, more ...string) *Provider {
+	t.Helper()
+	return needLab(t).provider(t, count, more...)
+}
+
+// harness launches a cluster, hurts it in every way, says so, and waits.
+func harness(hosts string, args []string) error {
+	p := New("", Config{HostsFile: hosts, Home: args[0]})
+	o := nodestest.ProviderOptions(args[1], "")
+	o.Lease = surviveLease
+	c, err := p.Launch(context.Background(), nodestest.Talker{}, o)
+	if err != nil {
+		return err
+	}
+	for name, effects := range hurtful() {
+		ev, err := c.Apply(context.Background(), name, effects)
+		if err != nil || name != "clients" && !ev.Proven() {
+			return fmt.Errorf("%s: %v, %w", name, ev.Failures(), err)
+		}
+	}
+	fmt.Println("hurt")
+	_, err = io.Copy(io.Discard, os.Stdin)
+	return err
+}
+
+// startHarness starts one and waits until its cluster is hurt.
+func startHarness(t *testing.T, l *lab, hosts string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], "harness", hosts, l.home, t.TempDir())
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		in.Close()
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "hurt\n" {
+		t.Fatalf("the harness says %q, %v", line, err)
+	}
+	return cmd
+}
+
+// processes lists the machine's processes of runs: agents, or nodes.
+func (m *labMachine) processes(t testing.TB, agents bool) (out []int) {
+	t.Helper()
+	space, err := os.Readlink(proc(m.pid, "ns/net"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	names, err := filepath.Glob("/proc/[0-9]*/environ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(name)))
+		there, err := os.Readlink(proc(pid, "ns/net"))
+		if err != nil || there != space {
+			continue
+		}
+		if p, ours := ourProcess(pid); ours && p.agent == agents {
+			out = append(out, pid)
+		}
+	}
+	return out
+}
+
+// tables lists the machine's tables of runs.
+func (m *labMachine) tables(t testing.TB) string {
+	t.Helper()
+	var out []string
+	for line := range strings.Lines(m.sh(t, "nft list tables")) {
+		if strings.Contains(line, tablePrefix) {
+			out = append(out, strings.TrimSpace(line))
+		}
+	}
+	return strings.Join(out, ",")
+}
+
+// blocked tells how many addresses the machine's tables name.
+func (m *labMachine) blocked(t testing.TB) int {
+	t.Helper()
+	return strings.Count(m.sh(t, "nft list ruleset"), " expires ")
+}
+
+// bare tells what is left on the machine beside folders.
+func (m *labMachine) bare(t testing.TB) bool {
+	return len(m.processes(t, true)) == 0 && len(m.processes(t, false)) == 0 && m.tables(t) == ""
+}
+
+// healed tells that nothing is wrong with the machine any more, and no node runs.
+// The agent's process may wait for a connection that nobody will end.
+func (m *labMachine) healed(t testing.TB) bool {
+	return len(m.processes(t, false)) == 0 && m.tables(t) == ""
+}
+
+// runs lists the folders of runs on the machine.
+func (m *labMachine) runs(t testing.TB) []string {
+	t.Helper()
+	return strings.Fields(m.sh(t, "ls /var/tmp/chaos-0/runs 2>/dev/null || true"))
+}
+
+// cutOff drops every packet between the tests and a machine, and returns what
+// ends it. The machines reach each other meanwhile.
+func (l *lab) cutOff(t testing.TB, m *labMachine) (mend func()) {
+	t.Helper()
+	table := "lab_" + m.spec.Name
+	nft := func(script string) {
+		cmd := exec.Command("nft", "-f", "-")
+		cmd.Stdin = strings.NewReader(script)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	nft(fmt.Sprintf(`table ip %[1]s {
+ chain in { type filter hook input priority 0; ip saddr %[2]s drop; }
+ chain out { type filter hook output priority 0; ip daddr %[2]s drop; }
+}`, table, m.addr))
+	mended := false
+	mend = func() {
+		if !mended {
+			mended = true
+			nft("delete table ip " + table + "\n")
+		}
+	}
+	t.Cleanup(mend)
+	return mend
+}
+
+// foreign loads rules of somebody else, and returns how they look from now on.
+func (m *labMachine) foreign(t testing.TB) func() string {
+	t.Helper()
+	m.sh(t, `nft -f - <<'END'
+table inet theirs {
+ set friends { type ipv4_addr; elements = { 192.0.2.1, 192.0.2.2 }; }
+ chain input { type filter hook input priority 10; policy accept; ip saddr @friends accept; tcp dport 9 drop; }
+}
+table ip chaosnot {
+ chain x { ip daddr 192.0.2.3 drop; }
+}
+END`)
+	t.Cleanup(func() { m.sh(t, "nft delete table inet theirs; nft delete table ip chaosnot") })
+	return func() string {
+		return m.sh(t, "nft -a list table inet theirs; nft -a list table ip chaosnot; nft list tables | grep -v chaos_")
+	}
+}
+
+// A harness that is killed leaves hosts that are healed at once, folders that
+// clean finds, and nobody else's rules touched.
+func TestHarnessKilled(t *testing.T) {
+	l := needLab(t)
+	hosts := l.hostsFile(t, 3)
+	var looks []func() string
+	var before []string
+	for _, m := range l.hosts[:3] {
+		look := m.foreign(t)
+		looks, before = append(looks, look), append(before, look())
+	}
+	cmd := startHarness(t, l, hosts)
+	for i, m := range l.hosts[:3] {
+		if (len(m.processes(t, false)) == 0) != (i == 0) || len(m.processes(t, true)) != 1 || m.tables(t) == "" {
+			t.Fatalf("%s is not hurt: nodes %v, agents %v, tables %q", m.spec.Name, m.processes(t, false), m.processes(t, true), m.tables(t))
+		}
+	}
+	c := Config{HostsFile: hosts, Home: l.home}
+	var kept []string
+	c.Log = func(line string) { kept = append(kept, line) }
+	if left, err := Clean(t.Context(), "", c, false); err != nil || len(left) > 0 {
+		t.Fatalf("of a live run clean takes %v, %v", left, err)
+	}
+	if !strings.Contains(strings.Join(kept, "\n"), ", which lives") {
+		t.Errorf("why a live run stays: %v", kept)
+	}
+	killed := time.Now()
+	cmd.Process.Kill()
+	cmd.Wait()
+	for _, m := range l.hosts[:3] {
+		until(t, m.spec.Name+" is healed", func() bool { return m.bare(t) })
+	}
+	t.Logf("healed within %s", time.Since(killed).Round(time.Millisecond))
+	l.cleaned(t, c, 3)
+	for i, look := range looks {
+		if after := look(); after != before[i] {
+			t.Errorf("somebody else's rules before:\n%s\nafter:\n%s", before[i], after)
+		}
+	}
+}
+
+// cleaned checks that clean finds a dead run on each of count hosts, removes it
+// and leaves nothing at all.
+func (l *lab) cleaned(t *testing.T, c Config, count int) {
+	t.Helper()
+	dry, err := Clean(t.Context(), "", c, true)
+	runs := func(l Leftover) bool { return l.Kind == string(runItem) }
+	if err != nil || len(slices.DeleteFunc(slices.Clone(dry), func(l Leftover) bool { return !runs(l) })) != count {
+		t.Fatalf("clean would remove %v, %v", dry, err)
+	}
+	done, err := Clean(t.Context(), "", c, false)
+	if err != nil || len(done) != len(dry) {
+		t.Errorf("clean removed %v, %v, but would have %v", done, err, dry)
+	}
+	for _, m := range l.hosts[:count] {
+		if left := m.sh(t, "ls -lR /var/tmp/chaos-* 2>/dev/null || true"); left != "" {
+			t.Errorf("%s still has %s", m.spec.Name, left)
+		}
+	}
+	if again, err := Clean(t.Context(), "", c, false); err != nil || len(again) > 0 {
+		t.Errorf("a second clean: %v, %v", again, err)
+	}
+}
+
+// Where the network dies together with the harness no host hears of it: leases
+// end the agents, and where those are killed, too, the kernel ends cuts.
+func TestEverythingDies(t *testing.T) {
+	l := needLab(t)
+	hosts := l.hostsFile(t, 3)
+	cmd := startHarness(t, l, hosts)
+	var mends []func()
+	for _, m := range l.hosts[:3] {
+		mends = append(mends, l.cutOff(t, m))
+	}
+	cut := time.Now()
+	cmd.Process.Kill()
+	cmd.Wait()
+	third := l.hosts[2]
+	if third.blocked(t) == 0 {
+		t.Error("nothing is blocked on h3 although its agent lives and it can't have heard")
+	}
+	for _, pid := range third.processes(t, true) {
+		syscall.Kill(pid, syscall.SIGKILL)
+	}
+	until(t, "the kernel ends the cuts of h3", func() bool { return third.blocked(t) == 0 })
+	t.Logf("the kernel ended cuts after %s", time.Since(cut).Round(time.Millisecond))
+	if third.tables(t) == "" {
+		t.Error("the table of h3 is gone, though nobody is left who could remove it")
+	}
+	if nodes := third.processes(t, false); len(nodes) > 0 {
+		t.Errorf("the node outlived its agent: %v", nodes)
+	}
+	for _, m := range l.hosts[:2] {
+		until(t, m.spec.Name+" is healed", func() bool { return m.healed(t) })
+	}
+	t.Logf("leases ended the rest after %s", time.Since(cut).Round(time.Millisecond))
+	for _, mend := range mends {
+		mend()
+	}
+	l.cleaned(t, Config{HostsFile: hosts, Home: l.home}, 3)
+	for _, m := range l.hosts[:3] {
+		if !m.bare(t) {
+			t.Errorf("clean left tables %q, agents %v, nodes %v on %s", m.tables(t), m.processes(t, true), m.processes(t, false), m.spec.Name)
+		}
+	}
+}
+
+// survivor is a cluster with a short lease.
+func survivor(t *testing.T, l *lab) nodes.Cluster {
+	t.Helper()
+	o := nodestest.ProviderOptions(t.TempDir(), "")
+	o.Lease, o.Log = surviveLease, func(line string) { t.Log(line) }
+	c, err := l.provider(t, 3).Launch(t.Context(), nodestest.Talker{}, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Close(context.Background()); err != nil {
+			t.Errorf("closing: %v", err)
+		}
+		for _, m := range l.hosts[:3] {
+			if runs := m.runs(t); !m.bare(t) || len(runs) > 0 {
+				t.Errorf("%s is not as it was found: runs %v, tables %s", m.spec.Name, runs, m.tables(t))
+			}
+		}
+	})
+	return c
+}
+
+func proven(t *testing.T, what string, ev nodes.Evidence, err error) {
+	t.Helper()
+	if err != nil || !ev.Proven() {
+		t.Fatalf("%s: %v, %v", what, ev.Failures(), err)
+	}
+}
+
+// back waits until an injection that had a gap holds again.
+func back(t *testing.T, c nodes.Cluster, injection string) {
+	t.Helper()
+	var ev nodes.Evidence
+	var err error
+	until(t, "what is wanted holds again", func() bool {
+		ev, err = c.Verify(t.Context(), injection)
+		return err == nil && !slices.ContainsFunc(ev.Proofs, func(p nodes.Proof) bool { return !p.Holds })
+	})
+	if len(ev.Gaps) == 0 {
+		t.Error("the host was out of reach, and no gap is told")
+	}
+	ev, err = c.Revert(t.Context(), injection)
+	proven(t, "revert", ev, err)
+}
+
+// A host whose connection dies heals itself within the lease; when it can be
+// reached again it is brought to what is wanted, and the gap is told.
+func TestConnectionCut(t *testing.T) {
+	l := needLab(t)
+	c := survivor(t, l)
+	ev, err := c.Apply(t.Context(), "part", []nodes.Effect{
+		{Kind: nodes.Cut, From: 1, To: 2}, {Kind: nodes.Cut, From: 2, To: 1}, {Kind: nodes.Frozen, Node: 1},
+	})
+	proven(t, "apply", ev, err)
+	first := l.hosts[0]
+	mend := l.cutOff(t, first)
+	began := time.Now()
+	until(t, "h1 is healed", func() bool { return first.healed(t) })
+	t.Logf("healed after %s, with a lease of %s", time.Since(began).Round(time.Millisecond), surviveLease)
+	mend()
+	back(t, c, "part")
+	t.Logf("back after %s", time.Since(began).Round(time.Millisecond))
+}
+
+// An agent that is killed takes its node along; both come back.
+func TestAgentKilled(t *testing.T) {
+	l := needLab(t)
+	c := survivor(t, l)
+	ev, err := c.Apply(t.Context(), "part", []nodes.Effect{
+		{Kind: nodes.Cut, From: 3, To: 1}, {Kind: nodes.Frozen, Node: 1},
+	})
+	proven(t, "apply", ev, err)
+	agents := l.hosts[0].processes(t, true)
+	if len(agents) != 1 {
+		t.Fatalf("agents %v", agents)
+	}
+	if err := syscall.Kill(agents[0], syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if i := <-c.Incidents(); i.Kind != "agent-lost" {
+		t.Errorf("told first: %+v", i)
+	}
+	back(t, c, "part")
+}
+
+// Two faults on one node end in either order, and neither undoes the other.
+func TestOverlap(t *testing.T) {
+	l := needLab(t)
+	c := survivor(t, l)
+	a := []nodes.Effect{{Kind: nodes.Frozen, Node: 1}, {Kind: nodes.Cut, From: 2, To: 1}}
+	b := []nodes.Effect{{Kind: nodes.Cut, From: 2, To: 1}, {Kind: nodes.Cut, From: 3, To: 1}, {Kind: nodes.Frozen, Node: 1}}
+	for _, order := range [][]string{{"a", "b"}, {"b", "a"}} {
+		ev, err := c.Apply(t.Context(), "a", a)
+		proven(t, "apply a", ev, err)
+		ev, err = c.Apply(t.Context(), "b", b)
+		proven(t, "apply b", ev, err)
+		ev, err = c.Revert(t.Context(), order[0])
+		proven(t, "revert "+order[0], ev, err)
+		ev, err = c.Verify(t.Context(), order[1])
+		proven(t, "verify "+order[1], ev, err)
+		ev, err = c.Revert(t.Context(), order[1])
+		proven(t, "revert "+order[1], ev, err)
+	}
+}
+
+// The owner of a run is known again, and so is one that has ended.
+func TestOwner(t *testing.T) {
+	me := self()
+	b, err := json.Marshal(me)
+	var again owner
+	if err := errors.Join(err, json.Unmarshal(b, &again)); err != nil || again.lives() != living {
+		t.Errorf("%+v, %v", again, err)
+	}
+	ended := exec.Command("true")
+	if err := ended.Run(); err != nil {
+		t.Skip(err)
+	}
+	me.Process = fmt.Sprintf("%d@1", ended.Process.Pid)
+	if me.lives() != dead {
+		t.Errorf("%+v lives", me)
+	}
+	me.Machine = "elsewhere"
+	if me.lives() != unseen {
+		t.Errorf("%+v is seen", me)
+	}
+	for _, test := range []struct {
+		i    item
+		left bool
+	}{
+		{item{Owner: me, Quiet: time.Second}, false},
+		{item{Owner: me, Quiet: time.Hour}, true},
+		{item{Owner: me, Quiet: time.Hour, Agent: true}, false},
+		{item{Owner: self(), Quiet: time.Hour}, false},
+		{item{Quiet: time.Hour}, true},
+		{item{Processes: []string{"an orphan"}}, true},
+	} {
+		if left, why := test.i.left(); left != test.left || left != (why == "") {
+			t.Errorf("%+v: left %v, %q", test.i, left, why)
+		}
+	}
+}

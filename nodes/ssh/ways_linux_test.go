@@ -1,0 +1,379 @@
+package ssh
+
+import (
+	"context"
+	"crypto/ed25519"
+	"encoding/pem"
+	"errors"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/crypto/ssh/agent"
+
+	"chaos/nodes"
+	"chaos/nodes/nodestest"
+)
+
+// works launches a cluster, cuts a link, and closes it.
+func works(t *testing.T, p *Provider, count int) nodes.Abilities {
+	t.Helper()
+	o := nodestest.ProviderOptions(t.TempDir(), "")
+	o.Nodes = count
+	able := p.Probe(t.Context(), o)
+	c, err := p.Launch(t.Context(), nodestest.Talker{}, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kind := nodes.Effect{Kind: nodes.Frozen, Node: 1}
+	if able.Effects[nodes.Cut] == nil && count > 1 {
+		kind = nodes.Effect{Kind: nodes.Cut, From: 1, To: 2}
+	}
+	ev, err := c.Apply(t.Context(), "it", []nodes.Effect{kind})
+	if err != nil || !ev.Proven() {
+		t.Errorf("%s: %v, %v", kind, ev.Failures(), err)
+	}
+	if err := c.Close(context.WithoutCancel(t.Context())); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(filepath.Join(o.Dir, "nodes", "n1", "log.txt")); err != nil {
+		t.Errorf("the node's log did not come: %v", err)
+	}
+	return able
+}
+
+// Hosts are reached over another one, which need not be a node.
+func TestJump(t *testing.T) {
+	l := needLab(t)
+	works(t, l.provider(t, 2, "jump: root@10.84.0.4"), 2)
+	works(t, l.provider(t, 2, "jump: root@10.84.0.3,root@10.84.0.4:22"), 2)
+}
+
+// A plain user with sudo can do everything, and leaves nothing of root's.
+func TestSudo(t *testing.T) {
+	l := needLab(t)
+	if _, err := exec.LookPath("sudo"); err != nil {
+		if required("sudo") {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	p := l.as(t, "sudoer", 2)
+	able := works(t, p, 2)
+	for kind, why := range able.Effects {
+		if why != nil {
+			t.Errorf("%s: %v", kind, why)
+		}
+	}
+	if left, err := Clean(t.Context(), "", p.c, false); err != nil {
+		t.Errorf("%v, %v", left, err)
+	}
+	for _, m := range l.hosts[:2] {
+		if left := m.sh(t, "ls -lR /var/tmp/chaos-1002 2>/dev/null || true"); left != "" || !m.bare(t) {
+			t.Errorf("%s still has %s", m.spec.Name, left)
+		}
+	}
+}
+
+// A plain user without can kill and pause, and is told what would help.
+func TestPlainUser(t *testing.T) {
+	l := needLab(t)
+	p := l.as(t, "plain", 2)
+	able := works(t, p, 2)
+	if able.Effects[nodes.Down] != nil || able.Effects[nodes.Frozen] != nil {
+		t.Errorf("%v", able.Effects)
+	}
+	why := able.Effects[nodes.Cut]
+	if why == nil || !strings.Contains(why.Error(), "h1") || !strings.Contains(why.Error(), "remedy") || !strings.Contains(why.Error(), "sudo") {
+		t.Errorf("why links can't be cut: %v", why)
+	}
+	if _, err := Clean(t.Context(), "", p.c, false); err != nil {
+		t.Error(err)
+	}
+}
+
+// as is a provider with another user of the machines.
+func (l *lab) as(t testing.TB, user string, count int, more ...string) *Provider {
+	t.Helper()
+	p := l.provider(t, count, more...)
+	text := strings.Replace(string(must(os.ReadFile(p.c.HostsFile))), "  user: root\n", "  user: "+user+"\n", 1)
+	if err := os.WriteFile(p.c.HostsFile, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// Keys that need a passphrase are asked for once, and an SSH agent may hold them.
+func TestEncryptedKey(t *testing.T) {
+	l := needLab(t)
+	_, private, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, err := ssh.MarshalPrivateKeyWithPassphrase(private, "", []byte("open sesame"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "locked")
+	signer, err := ssh.NewSignerFromKey(private)
+	if err := errors.Join(err, os.WriteFile(path, pem.EncodeToMemory(block), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range l.hosts[:2] {
+		authorized := filepath.Join(m.spec.Dir, "authorized_keys")
+		before := must(os.ReadFile(authorized))
+		os.WriteFile(authorized, slices.Concat(before, ssh.MarshalAuthorizedKey(signer.PublicKey())), 0o644)
+		t.Cleanup(func() { os.WriteFile(authorized, before, 0o644) })
+	}
+	t.Run("asked for", func(t *testing.T) {
+		p := l.provider(t, 2, "key: "+path)
+		var asked []string
+		answers := []string{"wrong", "open sesame"}
+		p.dialer.keys.ask = func(prompt string) ([]byte, error) {
+			asked = append(asked, prompt)
+			return []byte(answers[len(asked)-1]), nil
+		}
+		works(t, p, 2)
+		if len(asked) != 2 || !strings.Contains(asked[0], path) {
+			t.Errorf("asked: %q", asked)
+		}
+	})
+	t.Run("nobody to ask", func(t *testing.T) {
+		p := l.provider(t, 2, "key: "+path)
+		p.dialer.keys.ask = func(string) ([]byte, error) { return nil, errors.New("there is no terminal") }
+		l.refused(t, p, nodestest.ProviderOptions(t.TempDir(), ""), "names 2")
+		o := nodestest.ProviderOptions(t.TempDir(), "")
+		o.Nodes = 2
+		l.refused(t, p, o, path+" is encrypted", "there is no terminal", "remedy", "ssh-add")
+	})
+	t.Run("wrong passphrase", func(t *testing.T) {
+		p := l.provider(t, 2, "key: "+path)
+		p.dialer.keys.ask = func(string) ([]byte, error) { return []byte("wrong"), nil }
+		o := nodestest.ProviderOptions(t.TempDir(), "")
+		o.Nodes = 2
+		l.refused(t, p, o, "no passphrase opened", path)
+	})
+	t.Run("held by an agent", func(t *testing.T) {
+		p := l.provider(t, 2, "key: "+path)
+		p.dialer.keys.ask = func(string) ([]byte, error) { return nil, errors.New("nobody should be asked") }
+		serveAgent(t, private)
+		works(t, p, 2)
+	})
+	t.Run("only in an agent", func(t *testing.T) {
+		p := l.provider(t, 2, "agent: true")
+		p.c.Home = t.TempDir()
+		os.Mkdir(filepath.Join(p.c.Home, ".ssh"), 0o700)
+		os.WriteFile(filepath.Join(p.c.Home, ".ssh", "known_hosts"), must(os.ReadFile(filepath.Join(l.home, ".ssh", "known_hosts"))), 0o600)
+		serveAgent(t, private)
+		works(t, p, 2)
+	})
+}
+
+// serveAgent is an SSH agent with one key, for this test.
+func serveAgent(t *testing.T, key ed25519.PrivateKey) {
+	t.Helper()
+	ring := agent.NewKeyring()
+	if err := ring.Add(agent.AddedKey{PrivateKey: &key}); err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("", "a") // a socket's path is short
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "s")
+	s, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close(); os.RemoveAll(dir) })
+	t.Setenv("SSH_AUTH_SOCK", path)
+	go func() {
+		for {
+			c, err := s.Accept()
+			if err != nil {
+				return
+			}
+			go agent.ServeAgent(ring, c)
+		}
+	}()
+}
+
+// Where a server has no SFTP a program comes another way, once in a version.
+func TestUpload(t *testing.T) {
+	l := needLab(t)
+	last := l.hosts[labHosts-1]
+	for _, m := range []*labMachine{l.hosts[0], last} {
+		m.sh(t, "rm -rf /var/tmp/chaos-0")
+	}
+	p := l.provider(t, labHosts)
+	rs, err := p.remotes(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for round, r := range []*remote{rs[0], rs[labHosts-1], rs[0], rs[labHosts-1]} {
+		r.closed = false
+		if err := r.connect(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		sftp, err := r.conn.openSFTP(t.Context())
+		if (err == nil) != (r == rs[0]) {
+			t.Errorf("%s has SFTP: %v", r.e.name, err)
+		}
+		if err == nil {
+			sftp.Close()
+		}
+		if fresh := r.facts.sum == ""; fresh != (round < 2) {
+			t.Errorf("round %d: uploaded %v", round, fresh)
+		}
+		m := l.hosts[r.id-1]
+		if got := strings.Fields(m.sh(t, "cd /var/tmp/chaos-0/bin; ls -A; sha256sum *")); len(got) != 3 || !strings.Contains(got[0], got[1][:32]) {
+			t.Errorf("on %s there are %v", r.e.name, got)
+		}
+		r.hangUp()
+	}
+	for _, m := range []*labMachine{l.hosts[0], last} { // one that was damaged is brought again
+		m.sh(t, "for f in /var/tmp/chaos-0/bin/*; do echo >> $f; done")
+	}
+	for _, r := range []*remote{rs[0], rs[labHosts-1]} {
+		if err := r.connect(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.ask(t.Context(), request{Op: opFind}); err != nil {
+			t.Error(err)
+		}
+		r.hangUp()
+		if got := strings.Fields(l.hosts[r.id-1].sh(t, "cd /var/tmp/chaos-0/bin; sha256sum *")); !strings.Contains(got[1], got[0][:32]) {
+			t.Errorf("a damaged program stays: %v", got)
+		}
+	}
+}
+
+// A program of a system that is not on the host is brought there.
+func TestForeignProgram(t *testing.T) {
+	l := needLab(t)
+	p := l.provider(t, 2)
+	script := filepath.Join(t.TempDir(), "node.sh")
+	if err := os.WriteFile(script, []byte("#!/bin/sh\nexec sleep 600\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range l.hosts[:2] {
+		m.sh(t, "mount -t tmpfs tmpfs "+filepath.Dir(script))
+		defer m.sh(t, "umount "+filepath.Dir(script))
+	}
+	o := nodestest.ProviderOptions(t.TempDir(), "")
+	o.Nodes = 2
+	c, err := p.Launch(t.Context(), scripted{path: script}, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ev, err := c.Apply(t.Context(), "it", []nodes.Effect{{Kind: nodes.Frozen, Node: 2}})
+	proven(t, "freeze", ev, err)
+	if err := c.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if _, err := p.Launch(t.Context(), scripted{path: "/there/is/none"}, o); err == nil || !strings.Contains(err.Error(), "install it on h1") {
+		t.Errorf("a program that is nowhere: %v", err)
+	}
+}
+
+type scripted struct {
+	nodestest.Talker
+	path string
+}
+
+func (s scripted) Exec(nodes.Member, []nodes.Member, string, nodes.Options) nodes.Exec {
+	return nodes.Exec{Path: s.path, Ready: nodes.ClientPort}
+}
+
+// A doctor finds what is right, what is wrong, and leaves nothing.
+func TestDoctor(t *testing.T) {
+	l := needLab(t)
+	for _, m := range l.hosts[:3] {
+		m.sh(t, "rm -rf /var/tmp/chaos-*")
+	}
+	check := func(p *Provider, bad ...string) {
+		t.Helper()
+		var wrong []string
+		for _, f := range Doctor(t.Context(), "", p.c) {
+			t.Logf("%s: %s %v", f.Name, f.Note, f.Err)
+			if f.Err != nil {
+				wrong = append(wrong, f.Name)
+			}
+		}
+		if !slices.Equal(wrong, bad) {
+			t.Errorf("wrong are %q, want %q", wrong, bad)
+		}
+		for _, m := range l.hosts[:3] {
+			if left := m.sh(t, "ls -d /var/tmp/chaos-* 2>/dev/null || true"); left != "" || !m.bare(t) {
+				t.Errorf("the doctor left %s on %s", left, m.spec.Name)
+			}
+		}
+	}
+	check(l.provider(t, 3))
+	check(l.as(t, "plain", 1), "h1 nftables (cuts)", "h1 NFQUEUE (slow links)")
+	check(l.as(t, "odd", 1), "h1 machine")
+	check(l.provider(t, 1, "folder: "+l.hosts[0].spec.Dir+"/small/y"), "h1 disk space", "h1 program")
+	check(l.provider(t, 1, "port: 24"), "h1 connection")
+	q := l.provider(t, 2)
+	l.hosts[0].sh(t, "nft 'table ip wall { chain in { type filter hook input priority 0; ip saddr "+l.hosts[1].addr+" drop; }; }'")
+	check(q, "h2 way to the others")
+	l.hosts[0].sh(t, "nft delete table ip wall")
+	if f := Doctor(t.Context(), "", Config{HostsFile: "/there/is/none"}); len(f) != 1 || f[0].Err == nil {
+		t.Errorf("no hosts file: %v", f)
+	}
+}
+
+// BenchmarkFaults measures on five hosts what people wait for.
+func BenchmarkFaults(b *testing.B) {
+	l := needLab(b)
+	p := l.provider(b, labHosts)
+	launch := func() (nodes.Cluster, time.Duration) {
+		o := nodestest.ProviderOptions(b.TempDir(), "")
+		o.Nodes = labHosts
+		began := time.Now()
+		c, err := p.Launch(b.Context(), nodestest.Talker{}, o)
+		if err != nil {
+			b.Fatal(err)
+		}
+		return c, time.Since(began)
+	}
+	c, _ := launch() // brings the program
+	c.Close(context.Background())
+	halves := []nodes.Effect{}
+	for _, from := range []nodes.ID{1, 2} {
+		for _, to := range []nodes.ID{3, 4, 5} {
+			halves = append(halves, nodes.Effect{Kind: nodes.Cut, From: from, To: to}, nodes.Effect{Kind: nodes.Cut, From: to, To: from})
+		}
+	}
+	took := map[string][]time.Duration{}
+	c, d := launch()
+	took["ready"] = append(took["ready"], d)
+	for b.Loop() {
+		for name, effects := range map[string][]nodes.Effect{
+			"partition": halves, "kill": {{Kind: nodes.Down, Node: 2}}, "pause": {{Kind: nodes.Frozen, Node: 3}},
+		} {
+			ev, err := c.Apply(b.Context(), name, effects)
+			if err != nil || !ev.Proven() {
+				b.Fatal(ev.Failures(), err)
+			}
+			took[name] = append(took[name], ev.Took)
+			if ev, err = c.Revert(b.Context(), name); err != nil || !ev.Proven() {
+				b.Fatal(ev.Failures(), err)
+			}
+			took[name+"-heal"] = append(took[name+"-heal"], ev.Took)
+		}
+	}
+	began := time.Now()
+	c.Close(context.Background())
+	took["gone"] = append(took["gone"], time.Since(began))
+	for name, all := range took {
+		slices.Sort(all)
+		b.ReportMetric(float64(all[len(all)/2].Microseconds())/1000, name+"-ms")
+	}
+}
