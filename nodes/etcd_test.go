@@ -184,6 +184,19 @@ func TestEtcdUnknownSession(t *testing.T) {
 	}
 }
 
+// A session's key that holds nonsense proves nothing.
+func TestEtcdGarbledSession(t *testing.T) {
+	for _, junk := range []string{"x", "zzzzzzzzzzzzzzzz1"} {
+		f, c := startEtcd(t)
+		f.set(etcdSession(9), []byte(junk))
+		for _, fn := range []string{history.Write, history.Append} {
+			if got := c.Do(t.Context(), event(fn, "k", "1", 9, 2)); got.Type != history.Info {
+				t.Errorf("%q, %s: %+v", junk, fn, got)
+			}
+		}
+	}
+}
+
 // An append whose key others change meanwhile compares again, up to a bound;
 // then it certainly did not happen.
 func TestEtcdContention(t *testing.T) {
@@ -475,6 +488,22 @@ func TestEtcdTrustsNoMoreThanOneAnswer(t *testing.T) {
 	}
 }
 
+// A connection that nobody greets is given up in the end.
+func TestEtcdNoGreeting(t *testing.T) {
+	asked := make(chan struct{})
+	m, dial := fakeNode(t,
+		func(n *fakeConn) { n.path(); close(asked); silent(n) },
+		func(n *fakeConn) { n.welcome(); n.path(); n.reply(`{"header":{"revision":"5"}}`); silent(n) })
+	c := dialEtcd(t, m, dial)
+	ctx, cancel := soon(t, asked)
+	c.Do(ctx, history.Event{F: history.Read, Key: "k"})
+	cancel()
+	c.gate.opened = time.Now().Add(-2 * etcdDialMax)
+	if got := c.Do(t.Context(), history.Event{F: history.Read, Key: "k"}); got.Type != history.Ok {
+		t.Errorf("%+v", got)
+	}
+}
+
 // A member that hung up between two operations is noticed before anything is sent.
 func TestEtcdHangsUpWhileIdle(t *testing.T) {
 	gone := make(chan struct{})
@@ -631,6 +660,9 @@ func TestEtcdTimings(t *testing.T) {
 		if h, e := etcdTimings(c.knobs.WithDefaults()); h != c.heartbeat || e != c.election {
 			t.Errorf("%+v: %s and %s, want %s and %s", c.knobs, h, e, c.heartbeat, c.election)
 		}
+	}
+	if got := milliseconds(1500 * time.Microsecond); got != "2" {
+		t.Errorf("1.5ms is written as %s; less than asked for may be too little for etcd", got)
 	}
 }
 
