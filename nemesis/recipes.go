@@ -36,7 +36,7 @@ var recipes = []recipe{
 	{"woken", [][]string{{"partition-minority", "pause"}}, 3, woken},
 	// The next leader is chosen among nodes that have what was acknowledged and
 	// nodes that have not (Raft paper, section 5.4.1; Paxos Made Simple, section 2.2).
-	{"laggards", [][]string{{"partition-minority", "kill"}}, 3, laggards},
+	{"laggards", [][]string{{"partition-minority", "partition-leader"}, {"partition-minority", "kill"}}, 3, laggards},
 }
 
 // recipe draws one if the faults allow it, and offers it to add.
@@ -262,18 +262,19 @@ func woken(s *script, _ []string) {
 	s.heal(id)
 }
 
-// laggards cuts followers off while the rest goes on without them, kills the
-// leader, and brings the followers back at once.
-func laggards(s *script, _ []string) {
+// laggards cuts followers off while the rest goes on without them, takes the
+// leader away, and brings the followers back at once. Isolating it hits what a
+// kill misses: it has answered its clients, and nobody else hears of that.
+func laggards(s *script, way []string) {
 	for n := range s.rounds(1, 2) {
 		if n > 0 {
 			s.wait(s.elections(2), s.elections(3))
 		}
-		id := s.inject("partition-minority", "follower-minority")
+		id := s.inject(way[0], "follower-minority")
 		s.wait(s.elections(1), s.elections(3))
-		down := s.inject("kill", "leader")
+		gone := s.inject(way[1], "leader")
 		s.heal(id)
 		s.wait(s.elections(1), s.elections(2))
-		s.heal(down)
+		s.heal(gone)
 	}
 }
