@@ -247,6 +247,9 @@ func TestCompose(t *testing.T) {
 	if err != nil || string(b) != Compose {
 		t.Errorf("docker-compose.yml and nodes/docker/compose.yml differ: %v", err)
 	}
+	if list := strings.Join(dropped, ", "); !strings.Contains(Compose, list) {
+		t.Errorf("the compose file does not drop %s", list)
+	}
 	got, err := BundleCompose("chaos-repro:x")
 	if err != nil || strings.Count(got, "build: .") != 1 || strings.Contains(got, DefaultImage) || strings.Count(got, "chaos-repro:x") != 2 {
 		t.Errorf("%v\n%s", err, got)

@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	greetWait = 10 * time.Second // for a fresh agent to greet
-	endWait   = 10 * time.Second // for a container that was killed to be down
+	openWait = 30 * time.Second // for a container to start and its agent to greet; a busy machine takes ten
+	endWait  = 20 * time.Second // for a container that was killed to be down
 )
 
 // A box is one container with an agent in it.
@@ -41,7 +41,7 @@ type box struct {
 
 // open gives the stream to a new agent.
 func (b *box) open(ctx context.Context) (io.ReadWriteCloser, error) {
-	ctx, cancel := context.WithTimeout(ctx, greetWait)
+	ctx, cancel := context.WithTimeout(ctx, openWait)
 	defer cancel()
 	b.shut()
 	s, err := b.stream(ctx)
@@ -144,13 +144,12 @@ func (b *box) state(ctx context.Context) (container.State, error) {
 // shut closes the door, and with it the agent behind it.
 func (b *box) shut() {
 	b.mu.Lock()
-	d, s := b.door, b.fresh
+	d := b.door // a fresh stream belongs to the next open
 	b.door = nil
 	b.mu.Unlock()
 	if d != nil {
 		d.Close()
 	}
-	_ = s // a fresh stream belongs to the next open
 }
 
 func (b *box) opened() *agent.Door {

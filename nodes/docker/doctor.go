@@ -48,12 +48,12 @@ func Doctor(ctx context.Context, program string, c Config) (out []Finding) {
 	}
 	add("freezer", "cgroup v"+info.CgroupVersion+", "+info.CgroupDriver, e.canFreeze(ctx))
 	a := p.Probe(ctx, nodes.Options{})
-	for _, k := range []nodes.EffectKind{nodes.Cut, nodes.Delayed} {
+	for _, k := range everything {
 		err, known := a.Effects[k]
 		if !known {
 			err = errors.New("the agent did not say")
 		}
-		add("container: "+string(k), "a container with NET_ADMIN and nothing more can do it", err)
+		add("effect "+string(k), "ok", err)
 	}
 	add("network", "a private network can be made", e.tryNetwork(ctx, p))
 	left, err := Clean(ctx, c, true)

@@ -153,7 +153,17 @@ func harness(dir, program, image, effect string) error {
 		return err
 	}
 	if effect != "" {
-		ev, err := c.Apply(context.Background(), "hurt", []nodes.Effect{{Kind: nodes.EffectKind(effect), Node: 1, From: 1, To: 2}})
+		e := nodes.Effect{Kind: nodes.EffectKind(effect), Node: 1}
+		if e.OnLink() {
+			e.Node, e.From, e.To = 0, 1, 2
+		}
+		switch e.Kind {
+		case nodes.Delayed:
+			e.Delay = 20 * time.Millisecond
+		case nodes.Lossy:
+			e.PerMille = 300
+		}
+		ev, err := c.Apply(context.Background(), "hurt", []nodes.Effect{e})
 		if err != nil {
 			return err
 		}

@@ -19,6 +19,10 @@ type abilities struct {
 	err     error
 }
 
+// everything is what a machine with an engine can do.
+var everything = []nodes.EffectKind{nodes.Down, nodes.Frozen, nodes.Cut, nodes.CutData, nodes.Delayed, nodes.Lossy, nodes.Duplicated,
+	nodes.Reordered, nodes.Limited, nodes.MachineDown, nodes.MachineFrozen}
+
 // noMachine says why machines can't be hurt where there is no engine to ask.
 var noMachine = errors.New("containers are killed and frozen through the engine, which a control service does not have: run it from the host, chaos run --provider docker --project NAME")
 
@@ -43,7 +47,7 @@ func (p *Provider) Probe(ctx context.Context, o nodes.Options) nodes.Abilities {
 	}
 	if p.tried.err != nil {
 		a.Note = p.tried.err.Error()
-		for _, k := range []nodes.EffectKind{nodes.Down, nodes.Frozen, nodes.Cut, nodes.CutData, nodes.Delayed, nodes.MachineDown, nodes.MachineFrozen} {
+		for _, k := range everything {
 			a.Effects[k] = p.tried.err
 		}
 		return a
@@ -70,7 +74,7 @@ func (p *Provider) tryContainer(ctx context.Context, o nodes.Options) (effects m
 	r, err := e.ContainerCreate(ctx, client.ContainerCreateOptions{
 		Name: s.project, Config: agentConfig(image.ID, "try", s.labels),
 		HostConfig: &container.HostConfig{
-			NetworkMode: "none", CapDrop: []string{"ALL"}, CapAdd: []string{"NET_ADMIN"},
+			NetworkMode: "none", CapDrop: dropped, CapAdd: []string{"NET_ADMIN"},
 			SecurityOpt: []string{"no-new-privileges"}, ReadonlyRootfs: true, LogConfig: container.LogConfig{Type: "none"},
 		},
 	})
