@@ -19,7 +19,10 @@ const (
 	// answersAfter is how long the windows of a group must have lasted for
 	// successes to be expected: a shorter one may lie within an election.
 	answersAfter = time.Second
-	moreLoad     = " (more clients, a higher rate or a longer run give more)"
+	// answersInWeather is the same where packets get lost or wait for their turn:
+	// an election, and what was asked meanwhile, then takes some retransmissions.
+	answersInWeather = 3 * time.Second
+	moreLoad         = " (more clients, a higher rate or a longer run give more)"
 )
 
 // meaningful: the run could have failed. Something succeeded, every required
@@ -161,7 +164,7 @@ func idle(h history.History, windows, group []history.Window) string {
 		return fmt.Sprintf("%s met %d invocations; %d are needed%s", name, anywhere, attemptsMin, moreLoad)
 	case reachable(group) && atVictims < attemptsMin:
 		return fmt.Sprintf("%s met %d invocations at its victims %s; %d are needed%s", name, atVictims, strings.Join(w.Victims, ", "), attemptsMin, moreLoad)
-	case quorate(windows, group) && lasted(group) >= answersAfter && okElsewhere < answersMin:
+	case quorate(windows, group) && lasted(group) >= answersDue(windows, group) && okElsewhere < answersMin:
 		where := ""
 		if apart {
 			where = " away from its victims"
@@ -185,16 +188,35 @@ func reachable(group []history.Window) bool {
 }
 
 // separates tells whether the fault sets its victims apart from others, so that
-// answers must come from those: all do but what only slows, and what hurts every
-// node alike, as a ring does.
+// answers must come from those: all do but what only slows or what TCP mends,
+// and what hurts every node alike, as a ring does.
 func separates(h history.History, group []history.Window) bool {
-	if !slices.ContainsFunc(group, func(w history.Window) bool { return !slices.Equal(w.Kinds, []string{"delayed"}) }) {
+	if !slices.ContainsFunc(group, parts) {
 		return false
 	}
 	return slices.ContainsFunc(h.Events, func(e history.Event) bool {
 		return e.Process != history.Nemesis && e.Node != "" &&
 			!slices.ContainsFunc(group, func(w history.Window) bool { return slices.Contains(w.Victims, e.Node) })
 	})
+}
+
+// mended are the kinds of effects through which connections go on.
+var mended = []string{"delayed", "lossy", "duplicated", "reordered", "limited"}
+
+// parts tells whether a window has effects that stop connections.
+func parts(w history.Window) bool {
+	return len(w.Kinds) == 0 || slices.ContainsFunc(w.Kinds, func(k string) bool { return !slices.Contains(mended, k) })
+}
+
+// answersDue is how long a group must have lasted for successes to be expected.
+func answersDue(windows, group []history.Window) time.Duration {
+	for _, w := range windows {
+		weather := slices.Contains(w.Kinds, "lossy") || slices.Contains(w.Kinds, "limited") || slices.Contains(w.Kinds, "reordered")
+		if weather && slices.ContainsFunc(group, func(g history.Window) bool { return w.From < g.To && g.From < w.To }) {
+			return answersInWeather
+		}
+	}
+	return answersAfter
 }
 
 // lasted is the time that the windows of a group took together.
