@@ -150,7 +150,7 @@ func (c *checkup) examine(ctx context.Context, all []*remote) {
 	for _, e := range []struct {
 		kind nodes.EffectKind
 		what string
-	}{{nodes.Down, "kill and pause"}, {nodes.Cut, "nftables (cuts)"}, {nodes.Delayed, "NFQUEUE (slow links)"}} {
+	}{{nodes.Down, "kill and pause"}, {nodes.Cut, "nftables (cuts)"}, {nodes.Delayed, "NFQUEUE (weather)"}, {nodes.Duplicated, "packet sockets (doubling)"}} {
 		why, asked := a.Effects[e.kind]
 		err = nil
 		if why != "" || !asked {
@@ -164,14 +164,14 @@ func (c *checkup) examine(ctx context.Context, all []*remote) {
 		cut = fmt.Errorf("%s; remedy: let the hosts reach each other on ports %d to %d", join(a.Peers), r.e.ports, r.e.ports+portCount-1)
 	}
 	c.add("way to the others", fmt.Sprintf("%d hosts", len(q.Peers)), cut)
-	c.clock(time.Unix(0, a.Clock), sent, back)
+	c.clock(time.Unix(0, a.Clock), sent, back, a.Took)
 	c.remains(ctx)
 }
 
-// clock compares the host's clock with ours: it was read at the end of a
-// request, so it lies between the middle and the end of it.
-func (c *checkup) clock(theirs, sent, back time.Time) {
-	off, unsure := theirs.Sub(back), back.Sub(sent)
+// clock compares the host's clock with ours. It was read at the end of a request
+// that the host looked around for, so the rest of the time is all that is unsure.
+func (c *checkup) clock(theirs, sent, back time.Time, looked time.Duration) {
+	off, unsure := theirs.Sub(back), back.Sub(sent)-looked
 	var err error
 	if off > clockOff || off < -clockOff-unsure {
 		err = fmt.Errorf("it is %s off; remedy: run chrony or systemd-timesyncd there", off.Round(time.Millisecond))

@@ -58,7 +58,8 @@ const (
 type answer struct {
 	Error   string                      `json:"error,omitempty"`
 	Effects map[nodes.EffectKind]string `json:"effects,omitempty"` // look: "" can be done, else why not
-	Clock   int64                       `json:"clock,omitempty"`   // look: ns since 1970
+	Clock   int64                       `json:"clock,omitempty"`   // look: ns since 1970, at its end
+	Took    time.Duration               `json:"took,omitempty"`    // look
 	Kernel  string                      `json:"kernel,omitempty"`
 	Ports   string                      `json:"ports,omitempty"` // look: why the node's ports can't be had
 	Peers   []string                    `json:"peers,omitempty"` // look: other nodes that can't be reached, and why
@@ -100,6 +101,7 @@ func (r request) carryOut(ctx context.Context) (a answer, err error) {
 }
 
 func (r request) look(ctx context.Context) answer {
+	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, probeLimit)
 	defer cancel()
 	a := answer{Effects: map[nodes.EffectKind]string{}, Kernel: kernel()}
@@ -113,7 +115,7 @@ func (r request) look(ctx context.Context) answer {
 		a.Ports = err.Error()
 	}
 	a.Peers = r.unreached(ctx)
-	a.Clock = time.Now().UnixNano() // last, so that it is as old as its way back
+	a.Clock, a.Took = time.Now().UnixNano(), time.Since(began)
 	return a
 }
 

@@ -31,6 +31,7 @@ func hurtful() map[string][]nodes.Effect {
 		"frozen":    {{Kind: nodes.Frozen, Node: 2}},
 		"partition": {{Kind: nodes.Cut, From: 1, To: 3}, {Kind: nodes.Cut, From: 3, To: 1}, {Kind: nodes.CutData, From: 3, To: 2}},
 		"clients":   {{Kind: nodes.Cut, From: nodes.Clients, To: 3}},
+		"lossy":     {{Kind: nodes.Lossy, From: 2, To: 1, PerMille: 300}},
 		"slow":      {{Kind: nodes.Delayed, From: 1, To: 2, Delay: 50 * time.Millisecond}},
 	}
 }
@@ -53,7 +54,7 @@ func harness(hosts string, args []string) error {
 	}
 	for name, effects := range hurtful() {
 		ev, err := c.Apply(context.Background(), name, effects)
-		if err != nil || name != "clients" && !ev.Proven() {
+		if err != nil || (name == "down" || name == "partition") && !ev.Proven() {
 			return fmt.Errorf("%s: %v, %w", name, ev.Failures(), err)
 		}
 	}
@@ -116,13 +117,17 @@ func (m *labMachine) processes(t testing.TB, agents bool) (out []int) {
 // tables lists the machine's tables of runs.
 func (m *labMachine) tables(t testing.TB) string {
 	t.Helper()
-	var out []string
-	for line := range strings.Lines(m.sh(t, "nft list tables")) {
-		if strings.Contains(line, tablePrefix) {
-			out = append(out, strings.TrimSpace(line))
-		}
+	return strings.TrimSpace(m.sh(t, "nft list tables | grep "+tablePrefix+" || true"))
+}
+
+// left tells what of runs is on the machine, "" where there is nothing.
+func (m *labMachine) left(t testing.TB) string {
+	t.Helper()
+	out := m.sh(t, "nft list tables | grep "+tablePrefix+"; ls /var/tmp/chaos-0/runs 2>/dev/null || true")
+	for _, pid := range append(m.processes(t, true), m.processes(t, false)...) {
+		out += fmt.Sprintf("process %d\n", pid)
 	}
-	return strings.Join(out, ",")
+	return out
 }
 
 // blocked tells how many addresses the machine's tables name.
@@ -140,12 +145,6 @@ func (m *labMachine) bare(t testing.TB) bool {
 // The agent's process may wait for a connection that nobody will end.
 func (m *labMachine) healed(t testing.TB) bool {
 	return len(m.processes(t, false)) == 0 && m.tables(t) == ""
-}
-
-// runs lists the folders of runs on the machine.
-func (m *labMachine) runs(t testing.TB) []string {
-	t.Helper()
-	return strings.Fields(m.sh(t, "ls /var/tmp/chaos-0/runs 2>/dev/null || true"))
 }
 
 // cutOff drops every packet between the tests and a machine, and returns what
@@ -314,8 +313,8 @@ func survivor(t *testing.T, l *lab) nodes.Cluster {
 			t.Errorf("closing: %v", err)
 		}
 		for _, m := range l.hosts[:3] {
-			if runs := m.runs(t); !m.bare(t) || len(runs) > 0 {
-				t.Errorf("%s is not as it was found: runs %v, tables %s", m.spec.Name, runs, m.tables(t))
+			if left := m.left(t); left != "" {
+				t.Errorf("on %s are left: %s", m.spec.Name, left)
 			}
 		}
 	})
