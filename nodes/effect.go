@@ -56,16 +56,18 @@ func (e Effect) OnLink() bool {
 	return false
 }
 
-// Bounded tells whether the effect's numbers are within their bounds.
+// Bounded tells whether the effect's numbers are within their bounds. Weather
+// stays between nodes: clients answer no trains of probes, which prove it.
 func (e Effect) Bounded() bool {
-	chance := e.PerMille >= PerMilleMin && e.PerMille <= PerMilleMax
+	inside := e.From != Clients && e.To != Clients
+	chance := inside && e.PerMille >= PerMilleMin && e.PerMille <= PerMilleMax
 	switch e.Kind {
 	case Lossy, Duplicated:
 		return chance
 	case Reordered:
 		return chance && e.Delay >= HoldMin && e.Delay <= HoldMax
 	case Limited:
-		return e.Rate >= RateMin && e.Rate <= RateMax
+		return inside && e.Rate >= RateMin && e.Rate <= RateMax
 	}
 	return e.Delay >= 0 && e.Jitter >= 0
 }

@@ -48,6 +48,8 @@ func TestEffectsInWords(t *testing.T) {
 		{Effect{Kind: Delayed, To: 2, Delay: 20 * time.Millisecond, Jitter: 5 * time.Millisecond}, "clients→n2 delayed 20ms±5ms", true},
 		{link(Effect{Kind: Delayed, Delay: -1}), "n1→n2 well", false},
 		{link(Effect{Kind: Lossy, PerMille: 25}), "n1→n2 lossy 2.5%", true},
+		{Effect{Kind: Lossy, To: 2, PerMille: 25}, "clients→n2 lossy 2.5%", false},
+		{Effect{Kind: Limited, From: 2, Rate: 100_000}, "n2→clients limited 100kB/s", false},
 		{link(Effect{Kind: Lossy, PerMille: 4}), "n1→n2 lossy 0.4%", false},
 		{link(Effect{Kind: Lossy, PerMille: 1001}), "n1→n2 lossy 100%", false},
 		{link(Effect{Kind: Duplicated, PerMille: 1000}), "n1→n2 duplicated 100%", true},

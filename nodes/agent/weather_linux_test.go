@@ -8,6 +8,7 @@ import (
 	"math"
 	"net"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -129,6 +130,9 @@ func (l *lab) weather(f interface {
 	proven(l.t, "verify", ev, err)
 	ev, err = f.Revert(ctx, "weather")
 	proven(l.t, "revert", ev, err)
+	if how := ev.Proofs[0].How; !strings.Contains(how, "before)") {
+		l.t.Errorf("the cure was not compared with what was before: %s", how)
+	}
 	clear("after", 1, 2)
 }
 
@@ -159,6 +163,41 @@ func TestWeatherIsMeasured(t *testing.T) {
 	}, nodes.Effect{Kind: nodes.Lossy, PerMille: 100}, nodes.Effect{Kind: nodes.Duplicated, PerMille: 300},
 		nodes.Effect{Kind: nodes.Reordered, PerMille: 200, Delay: 8 * time.Millisecond},
 		nodes.Effect{Kind: nodes.Delayed, Delay: 10 * time.Millisecond, Jitter: 2 * time.Millisecond})
+}
+
+// A second copy is neither doubled again nor lost, and goes to clients' ends as
+// to peers'.
+func TestEverythingIsDoubledOnce(t *testing.T) {
+	l := newLab(t, 2)
+	f := l.fleet(lease, nil)
+	ctx := context.Background()
+	all := nodes.Effect{Kind: nodes.Duplicated, From: 1, To: 2, PerMille: nodes.PerMilleMax}
+	ev, err := f.Apply(ctx, "twice", []nodes.Effect{all})
+	proven(t, all.String(), ev, err)
+	if s := l.shower(1, 2, packets, 1200); s.arrived != packets || s.doubled < packets-packets/50 || s.doubled > packets {
+		t.Errorf("%+v of %d packets", s, packets)
+	}
+	if took := l.pour(l.wire(1, 2), 4<<20); took > enough {
+		t.Errorf("4 MiB took %s", took)
+	}
+	ev, err = f.Revert(ctx, "twice")
+	proven(t, "revert", ev, err)
+}
+
+// What can't be proven is not done: weather on links of clients.
+func TestWeatherOfClientsIsRefused(t *testing.T) {
+	l := newLab(t, 2)
+	f := l.fleet(lease, nil)
+	for _, e := range []nodes.Effect{
+		{Kind: nodes.Lossy, From: nodes.Clients, To: 1, PerMille: 100},
+		{Kind: nodes.Limited, From: 1, To: nodes.Clients, Rate: nodes.RateMin},
+		{Kind: nodes.Lossy, From: 1, To: 2, PerMille: 1},
+		{Kind: nodes.Limited, From: 1, To: 2, Rate: 1},
+	} {
+		if _, err := f.Apply(context.Background(), e.String(), []nodes.Effect{e}); err == nil {
+			t.Errorf("%s was not refused", e)
+		}
+	}
 }
 
 // The time that a volume takes over TCP through a limited link.
