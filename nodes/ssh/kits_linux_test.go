@@ -3,6 +3,7 @@ package ssh_test
 import (
 	"context"
 	"io/fs"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -80,4 +81,34 @@ func TestFaults(t *testing.T) {
 		}
 		return c, p.Probe(t.Context(), o)
 	}, nemesis.All())
+}
+
+// The command does on hosts what it does locally: a whole run is valid, the hosts
+// are found well before, and bare after clean.
+func TestCommand(t *testing.T) {
+	if os.Getenv("CHAOS_LONG") == "" {
+		t.Skip("a run of every system takes minutes; CHAOS_LONG=1 asks for it")
+	}
+	hosts, home := ssh.LabFiles(t, 5)
+	path := program(t)
+	chaos := func(args ...string) string {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), buildWait)
+		defer cancel()
+		cmd := exec.CommandContext(ctx, path, append(args, "--provider", "ssh", "--hosts", hosts)...)
+		cmd.Dir, cmd.Env = t.TempDir(), append(os.Environ(), "HOME="+home, "SSH_AUTH_SOCK=", "NO_COLOR=1")
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Errorf("chaos %s: %v\n%s", strings.Join(args, " "), err, out)
+		}
+		return string(out)
+	}
+	t.Log(chaos("doctor"))
+	for _, system := range nodes.OursNames() {
+		t.Log(chaos("run", "--system", system, "--duration", "20s", "--seed", "4"))
+	}
+	t.Log(chaos("clean"))
+	if left := chaos("clean"); !strings.Contains(left, "nothing is left") {
+		t.Error(left)
+	}
 }

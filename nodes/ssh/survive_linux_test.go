@@ -43,6 +43,14 @@ func LabProvider(t testing.TB, count int, more ...string) *Provider {
 	return needLab(t).provider(t, count, more...)
 }
 
+// LabFiles are a hosts file of count machines of the lab, and the home of the
+// person who may log in there, for tests outside of this package.
+func LabFiles(t testing.TB, count int, more ...string) (hosts, home string) {
+	t.Helper()
+	l := needLab(t)
+	return l.hostsFile(t, count, more...), l.home
+}
+
 // harness launches a cluster, hurts it in every way, says so, and waits.
 func harness(hosts string, args []string) error {
 	p := New("", Config{HostsFile: hosts, Home: args[0]})

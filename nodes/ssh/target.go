@@ -57,15 +57,14 @@ type clientFile struct {
 // does. A file that is not there says nothing.
 func readClientConfig(home string) (*clientConfig, error) {
 	c := &clientConfig{home: home}
-	me, err := user.Current()
-	if err == nil {
+	if me, err := user.Current(); err == nil {
 		c.own = me.Username
-		if c.home == "" {
-			c.home = me.HomeDir
-		}
 	}
-	if c.own == "" {
-		c.own = os.Getenv("USER")
+	if c.home == "" {
+		var err error
+		if c.home, err = os.UserHomeDir(); err != nil {
+			return nil, fmt.Errorf("ssh: where is ~/.ssh? %w", err)
+		}
 	}
 	for _, path := range []string{filepath.Join(c.home, ".ssh", "config"), "/etc/ssh/ssh_config"} {
 		info, err := os.Stat(path)
