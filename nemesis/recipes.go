@@ -36,7 +36,7 @@ var recipes = []recipe{
 	{"woken", [][]string{{"partition-minority", "pause"}}, 3, woken},
 	// The next leader is chosen among nodes that have what was acknowledged and
 	// nodes that have not (Raft paper, section 5.4.1; Paxos Made Simple, section 2.2).
-	{"laggards", [][]string{{"partition-minority", "partition-leader"}, {"partition-minority", "kill"}}, 3, laggards},
+	{"laggards", [][]string{{"kill", "partition-minority"}}, 3, laggards},
 }
 
 // recipe draws one if the faults allow it, and offers it to add.
@@ -262,19 +262,21 @@ func woken(s *script, _ []string) {
 	s.heal(id)
 }
 
-// laggards cuts followers off while the rest goes on without them, takes the
-// leader away, and brings the followers back at once. Isolating it hits what a
-// kill misses: it has answered its clients, and nobody else hears of that.
-func laggards(s *script, way []string) {
+// laggards takes a minority of followers down while the others go on without
+// them. Then it cuts off the leader and whoever else can be missed, and starts the
+// laggards again at once: a majority needs all that are left, and few of those have
+// what was acknowledged last. Cutting the leader off hits what killing it misses: it
+// has answered its clients, and nobody else hears of that.
+func laggards(s *script, _ []string) {
 	for n := range s.rounds(1, 2) {
 		if n > 0 {
 			s.wait(s.elections(2), s.elections(3))
 		}
-		id := s.inject(way[0], "follower-minority")
+		down := s.inject("kill", "follower-minority")
 		s.wait(s.elections(1), s.elections(3))
-		gone := s.inject(way[1], "leader")
-		s.heal(id)
-		s.wait(s.elections(1), s.elections(2))
-		s.heal(gone)
+		cut := s.inject("partition-minority", "leader-minority")
+		s.heal(down)
+		s.wait(s.elections(2), s.elections(3))
+		s.heal(cut)
 	}
 }
