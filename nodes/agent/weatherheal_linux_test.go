@@ -1,0 +1,78 @@
+package agent_test
+
+import (
+	"context"
+	"net"
+	"testing"
+	"time"
+
+	"chaos/nodes"
+	"chaos/nodes/agent"
+)
+
+// alone lets no agent of n2 come back, so that only the kernel can heal.
+func alone(o *agent.FleetOptions) {
+	open, opened := o.Hosts[1].Open, false
+	o.Hosts[1].Open = func(ctx context.Context) (s stream, err error) {
+		if opened {
+			return nil, net.ErrClosed
+		}
+		opened = true
+		return open(ctx)
+	}
+}
+
+// An agent that is killed takes its queues along, and the kernel lets packets
+// pass at once; one that is stuck holds them until the kernel's time limit.
+func TestWeatherEndsWithItsAgent(t *testing.T) {
+	for name, end := range map[string]func(l *lab) error{
+		"killed": func(l *lab) error { return l.agent(2).Process.Kill() },
+		"stuck":  func(l *lab) error { return stop(l.agent(2).Process.Pid) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t, 2)
+			f := l.fleet(2*time.Second, alone)
+			ctx := context.Background()
+			ev, err := f.Apply(ctx, "weather", []nodes.Effect{
+				{Kind: nodes.Lossy, From: 1, To: 2, PerMille: 500}, {Kind: nodes.Limited, From: 1, To: 2, Rate: nodes.RateMin},
+			})
+			proven(t, "weather", ev, err)
+			must(t, end(l))
+			t.Cleanup(func() { wake(l.agent(2).Process.Pid) })
+			for until := time.Now().Add(enough); ; {
+				s := l.shower(1, 2, packets, 100)
+				if s.arrived == packets {
+					break
+				}
+				if time.Now().After(until) {
+					t.Fatalf("only %d of %d packets pass long after", s.arrived, packets)
+				}
+			}
+			if ev, err := f.Verify(ctx, "weather"); err == nil && ev.Proven() {
+				t.Errorf("weather without an agent is proven: %+v", ev)
+			}
+		})
+	}
+}
+
+// Foreign packets that bear no mark of ours meet the weather, and tables of
+// others stay as they are while it lasts.
+func TestWeatherLeavesOtherLinksAlone(t *testing.T) {
+	l := newLab(t, 3)
+	f := l.fleet(lease, nil)
+	ctx := context.Background()
+	ev, err := f.Apply(ctx, "weather", []nodes.Effect{
+		{Kind: nodes.Lossy, From: 1, To: 2, PerMille: 900}, {Kind: nodes.Duplicated, From: 1, To: 2, PerMille: nodes.PerMilleMax},
+	})
+	proven(t, "weather", ev, err)
+	for _, way := range [][2]nodes.ID{{3, 2}, {1, 3}, {2, 1}} {
+		if s := l.shower(way[0], way[1], packets, 100); s.arrived != packets || s.doubled != 0 {
+			t.Errorf("n%d→n%d: %+v of %d", way[0], way[1], s, packets)
+		}
+	}
+	c, err := l.dialFrom(l.hub, member(2).Addr(nodes.ClientPort), enough)
+	must(t, err) // clients have no weather
+	c.Close()
+	ev, err = f.Revert(ctx, "weather")
+	proven(t, "revert", ev, err)
+}
