@@ -315,7 +315,7 @@ func (r *remote) nodeDir() string { return path.Join(r.run, r.id.String()) }
 
 // adapt says how a node is started there.
 func (r *remote) adapt(e nodes.Exec) nodes.Exec {
-	if there := r.placed[absolute(e.Path)]; there != "" {
+	if there := r.placed[absolute(e.Path)]; there != "" && strings.Contains(e.Path, "/") {
 		e.Path = there
 	}
 	e.Env = append(append([]string(nil), e.Env...), runMark+"="+r.run)
@@ -336,6 +336,12 @@ func (r *remote) bring(ctx context.Context, program string) error {
 	defer r.mu.Unlock()
 	if err := r.connected(ctx); err != nil {
 		return err
+	}
+	if !strings.Contains(program, "/") { // the host's own, wherever it is there
+		if _, err := r.conn.run(ctx, nil, r.with("sh", "-c", `command -v "$1"`, "chaos", program)...); err != nil {
+			return fmt.Errorf("ssh: %s: there is no program %q in the PATH of its user; remedy: install it there", r.e.name, program)
+		}
+		return nil
 	}
 	program = absolute(program)
 	if program == absolute(r.p.binaries.own) {

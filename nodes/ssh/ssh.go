@@ -220,6 +220,9 @@ type launch struct {
 
 func (l *launch) start(ctx context.Context) (*agent.Fleet, error) {
 	err := l.reach(ctx)
+	if err == nil {
+		l.tell()
+	}
 	var members []nodes.Member
 	if err == nil {
 		members, err = membersOf(l.remotes)
@@ -250,6 +253,20 @@ func (l *launch) reach(ctx context.Context) error {
 		r.name = runName(word(l.o.Cluster), l.drawn, r.e.name)
 		return r.connect(ctx)
 	})
+}
+
+// tell says what reaching the hosts came to.
+func (l *launch) tell() {
+	if l.o.Log == nil {
+		return
+	}
+	brought := 0
+	for _, r := range l.remotes {
+		if r.fresh {
+			brought++
+		}
+	}
+	l.o.Log(fmt.Sprintf("%d hosts reached, the program brought to %d", len(l.remotes), brought))
 }
 
 // membersOf are the nodes as they see each other and as the harness names them.

@@ -288,18 +288,27 @@ func TestForeignProgram(t *testing.T) {
 	if err := c.Close(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if _, err := p.Launch(t.Context(), scripted{path: "/there/is/none"}, o); err == nil || !strings.Contains(err.Error(), "install it on h1") {
-		t.Errorf("a program that is nowhere: %v", err)
+	for _, path := range []string{"/there/is/none", "no-such-program"} {
+		if _, err := p.Launch(t.Context(), scripted{path: path}, o); err == nil || !strings.Contains(err.Error(), "remedy: install it") || !strings.Contains(err.Error(), "h1") {
+			t.Errorf("a program that is nowhere: %v", err)
+		}
+	}
+	if c, err = p.Launch(t.Context(), scripted{path: "sleep", args: []string{"600"}}, o); err != nil {
+		t.Fatalf("the host's own program: %v", err)
+	}
+	if err := c.Close(t.Context()); err != nil {
+		t.Error(err)
 	}
 }
 
 type scripted struct {
 	nodestest.Talker
 	path string
+	args []string
 }
 
 func (s scripted) Exec(nodes.Member, []nodes.Member, string, nodes.Options) nodes.Exec {
-	return nodes.Exec{Path: s.path, Ready: nodes.ClientPort}
+	return nodes.Exec{Path: s.path, Args: s.args, Ready: nodes.ClientPort}
 }
 
 // A doctor finds what is right, what is wrong, and leaves nothing.
