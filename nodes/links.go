@@ -39,8 +39,8 @@ type Train struct {
 	Refused int           `json:"refused,omitempty"` // found the link's queue full, where its rate is limited
 	Bytes   int64         `json:"bytes,omitempty"`   // that arrived, as the link counts them
 	Load    int64         `json:"load,omitempty"`    // all bytes that the link took from the first probe to the last
-	Wait    time.Duration `json:"wait,omitempty"`    // until the first arrived, counted from its coming to the link
-	Span    time.Duration `json:"span,omitempty"`    // until the last one arrived, counted likewise
+	Ahead   int64         `json:"ahead,omitempty"`   // bytes that waited there when the first probe came
+	Span    time.Duration `json:"span,omitempty"`    // from the first's coming to the link until the last arrived
 }
 
 // String reads "of 200 probes 181 arrived, 3 doubled, 20 late, in 48ms".

@@ -75,14 +75,17 @@ func TestJudgeOfTrains(t *testing.T) {
 		{"right", late, well, nodes.Train{Sent: 200, Arrived: 200, Late: 17}, true},
 		{"in order", late, well, nodes.Train{Sent: 200, Arrived: 200}, false},
 		{"not gone", well, late, nodes.Train{Sent: 200, Arrived: 200, Late: 17}, false},
-		{"right", rate, well, nodes.Train{Sent: 10, Arrived: 10, Bytes: 15_000, Load: 15_000, Wait: 15 * ms, Span: 151 * ms}, true},
+		{"right", rate, well, nodes.Train{Sent: 10, Arrived: 10, Bytes: 15_000, Load: 15_000, Span: 151 * ms}, true},
+		{"right on a busy machine", rate, well, nodes.Train{Sent: 10, Arrived: 10, Bytes: 15_000, Load: 15_000, Span: 280 * ms}, true},
 		{"too fast", rate, well, nodes.Train{Sent: 10, Arrived: 10, Bytes: 15_000, Load: 15_000, Span: 120 * ms}, false},
-		{"too slow", rate, well, nodes.Train{Sent: 10, Arrived: 10, Bytes: 15_000, Load: 15_000, Wait: 30 * ms, Span: 420 * ms}, false},
-		{"slow for others' bytes", rate, well, nodes.Train{Sent: 10, Arrived: 10, Bytes: 15_000, Load: 60_000, Wait: 90 * ms, Span: 690 * ms}, true},
+		{"too slow", rate, well, nodes.Train{Sent: 10, Arrived: 10, Bytes: 15_000, Load: 15_000, Span: 300 * ms}, false},
+		{"slow for others' bytes", rate, well, nodes.Train{Sent: 10, Arrived: 10, Bytes: 15_000, Load: 60_000, Ahead: 10_000, Span: 800 * ms}, true},
+		{"no room, full", rate, well, nodes.Train{Sent: 10, Arrived: 5, Refused: 5, Bytes: 7_500, Load: 7_500, Ahead: 12_000, Span: 200 * ms}, true},
+		{"no room, though not full", rate, well, nodes.Train{Sent: 10, Arrived: 5, Refused: 5, Bytes: 7_500, Load: 7_500, Span: 150 * ms}, false},
 		{"gone", well, rate, nodes.Train{Sent: 10, Arrived: 10, Bytes: 15_000, Span: 2 * ms}, true},
 		{"not gone", well, rate, nodes.Train{Sent: 10, Arrived: 10, Bytes: 15_000, Span: 151 * ms}, false},
 		{"refused is not lost", nodes.LinkState{Lossy: 100, Rate: 100_000}, well,
-			nodes.Train{Sent: 200, Arrived: 90, Refused: 100, Bytes: 9_000, Load: 9_000, Span: 95 * ms}, true},
+			nodes.Train{Sent: 200, Arrived: 90, Refused: 100, Bytes: 9_000, Load: 9_000, Ahead: 11_000, Span: 95 * ms}, true},
 	} {
 		o := nodes.Observation{Link: l, Passed: c.train.Arrived > 0, Dropped: uint64(c.train.Sent - c.train.Arrived), Train: c.train, Was: c.was}
 		if p := judge(c.state, o); p.Holds != c.holds {

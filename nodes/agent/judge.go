@@ -10,8 +10,10 @@ import (
 // How exact a limited link has to be. It can't be too fast at all: no machine,
 // however busy, makes it so. It may be slower by as much as a busy one makes it.
 const (
-	rateSlack  = 150 * time.Millisecond
-	rateTenths = 15 // at most so many tenths of the time that its bytes take
+	rateSlack   = 100 * time.Millisecond
+	ratePercent = 125  // of the time that its bytes take, at most
+	roomPercent = 90   // of its room that must be taken before it refuses
+	roomPacket  = 1500 // bytes, for which there may be no room although less is free
 )
 
 // judge compares what a probe, or a train of them, showed with what is wanted of
@@ -81,14 +83,18 @@ func share(what string, got, n, asked, was, slack int) []measure {
 	return nil
 }
 
-// limited judges the time that a train took. It can't be less than its own bytes
-// take. The rest of the link's bytes explain more of it, as does what was ahead
-// of the first probe.
+// limited judges the time that a train took, and whether what was refused found
+// the queue full. It can't be less than its own bytes take; the rest of the
+// link's bytes explain more of it, as do those that were ahead of the first probe.
 func limited(s nodes.LinkState, t nodes.Train) measure {
 	least := spent(t.Bytes, s.Rate) - time.Millisecond
-	most := t.Wait + spent(t.Load, s.Rate)*rateTenths/10 + time.Duration(2*s.Jitter+s.Hold) + rateSlack
-	return measure{fmt.Sprintf("%s to %s for %d bytes (%s)", round(least), round(most), t.Bytes, nodes.Rate(s.Rate)),
-		t.Span >= least && t.Span <= most}
+	most := spent(t.Load+t.Ahead, s.Rate)*ratePercent/100 + time.Duration(s.Delay+2*s.Jitter+s.Hold) + rateSlack
+	text := fmt.Sprintf("%s to %s for %d bytes (%s)", round(least), round(most), t.Bytes, nodes.Rate(s.Rate))
+	full := int64(room(s.Rate)*time.Duration(s.Rate)/time.Second)*roomPercent/100 - roomPacket
+	if t.Refused > 0 {
+		text += fmt.Sprintf(" and %d refused for %d bytes or more ahead", t.Refused, full)
+	}
+	return measure{text, t.Span >= least && t.Span <= most && (t.Refused == 0 || t.Load+t.Ahead >= full)}
 }
 
 // unlimited judges that a train was quicker than the former rate allowed.

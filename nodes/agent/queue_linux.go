@@ -58,8 +58,9 @@ type queue struct {
 	number uint16
 	conn   *netlink.Conn
 	echo   *prober
-	shaper shaper // receive's own
-	load   int64  // bytes taken; receive's own
+	shaper shaper       // receive's own
+	load   int64        // bytes taken; receive's own
+	left   atomic.Int64 // bytes that were let go
 	state  atomic.Pointer[nodes.LinkState]
 	twins  atomic.Pointer[twins] // nil where nothing is doubled
 	mode   queueConfig           // as the kernel has it; shape's own
@@ -80,6 +81,7 @@ type queue struct {
 type heldPacket struct {
 	id   uint32
 	due  time.Time
+	size int
 	copy []byte // where it arrives twice
 }
 
@@ -270,7 +272,7 @@ func (q *queue) take(p packet, now time.Time) {
 		q.verdicts(verdictDrop, p.id)
 		return
 	}
-	h := heldPacket{id: p.id, due: f.due}
+	h := heldPacket{id: p.id, due: f.due, size: p.size}
 	q.mu.Lock()
 	if f.double && q.copies+len(p.data) <= copiesBytes {
 		h.copy = slices.Clone(p.data)
@@ -301,7 +303,7 @@ func (q *queue) tell(p packet, f fate, now time.Time) {
 	if nonce, ok := decodeProbe(b); ok {
 		q.echo.mark(nonce, func(r *probeRecord) { r.queued = now })
 	} else if nonce, at, ok := decodeTrain(b); ok {
-		q.echo.onTrain(nonce, func(t *trainRecord) { t.enter(at, p.size, f, q.load, now) })
+		q.echo.onTrain(nonce, func(t *trainRecord) { t.enter(at, p.size, f, q.load, q.left.Load(), now) })
 	}
 }
 
@@ -364,6 +366,9 @@ func (q *queue) due(now time.Time) (ready []heldPacket, inOrder bool, next time.
 // let lets packets go: by one verdict for all up to the last of them where that
 // is the same, else by one for each. Their doubles follow.
 func (q *queue) let(ready []heldPacket, inOrder bool) {
+	for _, p := range ready {
+		q.left.Add(int64(p.size))
+	}
 	if inOrder {
 		q.accept(ready[len(ready)-1].id)
 	} else {

@@ -117,18 +117,21 @@ type trainRecord struct {
 	lost    int
 	refused int
 	load    [2]int64      // bytes that the link had taken, before the first and with the last of them
+	ahead   int64         // bytes that waited there when the first came
 	held    time.Duration // the shortest time from queue to arrival; 0: none
 }
 
 // enter notes that a probe came to the link's queue, and its fate there. load
-// is what the link has taken so far, this probe included where it was.
-func (t *trainRecord) enter(at, size int, f fate, load int64, now time.Time) {
+// is what the link has taken so far, this probe included where it was, and left
+// what it has let go of that.
+func (t *trainRecord) enter(at, size int, f fate, load, left int64, now time.Time) {
 	t.news = now
 	if t.began.IsZero() {
 		t.began, t.load[0] = now, load
 		if !f.lost && !f.refused {
 			t.load[0] -= int64(size)
 		}
+		t.ahead = t.load[0] - left
 	}
 	t.load[1] = load
 	if at >= t.Count {
@@ -177,9 +180,9 @@ func (t *trainRecord) look(s *seen, now time.Time) {
 	}
 	s.Held = t.held
 	s.Train = &nodes.Train{Sent: t.Count, Arrived: t.arrived, Doubled: t.doubled, Late: t.late, Refused: t.refused,
-		Bytes: t.bytes, Load: t.load[1] - t.load[0]}
+		Bytes: t.bytes, Load: t.load[1] - t.load[0], Ahead: t.ahead}
 	if !t.first.IsZero() {
-		s.Train.Wait, s.Train.Span = t.first.Sub(since), t.last.Sub(since)
+		s.Train.Span = t.last.Sub(since)
 	}
 	whole := t.arrived == t.Count && t.began.IsZero()
 	if whole || t.arrived+t.lost+t.refused >= t.Count && now.Sub(t.news) >= trainQuiet {

@@ -216,9 +216,10 @@ func (p *prober) send(now time.Time, row int) {
 // measure tells of a row of probes that arrived. load is what the link handed on
 // meanwhile, others' bytes included.
 func (p *prober) measure(o *nodes.Observation, row int, start time.Time, load uint64, was nodes.LinkState) {
+	now, _ := p.link.get()
 	p.mu.Lock()
-	o.Train = nodes.Train{Sent: row, Arrived: row, Bytes: int64(row * probeBytes), Load: int64(load),
-		Wait: p.began.Sub(start), Span: p.at.Sub(start)}
+	ahead := int64(p.began.Sub(start)) * now.Rate / int64(time.Second) // what the first probe waited for
+	o.Train = nodes.Train{Sent: row, Arrived: row, Bytes: int64(row * probeBytes), Load: int64(load), Ahead: ahead, Span: p.at.Sub(start)}
 	p.mu.Unlock()
 	o.Was, o.How = was, o.Train.String()
 	if was.Rate > 0 && o.Train.Span < spent(o.Train.Bytes, was.Rate) {
