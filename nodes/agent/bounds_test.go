@@ -60,6 +60,8 @@ func TestJudgeOfTrains(t *testing.T) {
 		holds bool
 	}{
 		{"right", lossy, well, nodes.Train{Sent: 200, Arrived: 181}, true},
+		{"no train", lossy, well, nodes.Train{}, false},
+		{"no train", rate, well, nodes.Train{}, false},
 		{"no loss", lossy, well, nodes.Train{Sent: 200, Arrived: 200}, false},
 		{"a fifth of it", lossy, well, nodes.Train{Sent: 200, Arrived: 197}, false},
 		{"thrice", lossy, well, nodes.Train{Sent: 200, Arrived: 140}, false},
@@ -87,7 +89,7 @@ func TestJudgeOfTrains(t *testing.T) {
 		{"refused is not lost", nodes.LinkState{Lossy: 100, Rate: 100_000}, well,
 			nodes.Train{Sent: 200, Arrived: 90, Refused: 100, Bytes: 9_000, Load: 9_000, Ahead: 11_000, Span: 95 * ms}, true},
 	} {
-		o := nodes.Observation{Link: l, Passed: c.train.Arrived > 0, Dropped: uint64(c.train.Sent - c.train.Arrived), Train: c.train, Was: c.was}
+		o := nodes.Observation{Link: l, Passed: c.train.Arrived > 0 || c.train.Sent == 0, Dropped: uint64(c.train.Sent - c.train.Arrived), Train: c.train, Was: c.was}
 		if p := judge(c.state, o); p.Holds != c.holds {
 			t.Errorf("%s: %s of %+v: %+v", c.what, c.state, c.train, p)
 		}

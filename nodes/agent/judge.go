@@ -26,6 +26,9 @@ func judge(s nodes.LinkState, o nodes.Observation) nodes.Proof {
 		return p
 	}
 	p.Holds = o.Passed && (s.Delay == 0 || o.Took >= time.Duration(s.Delay-s.Jitter))
+	if s.Weather() && o.Train.Sent == 0 {
+		p.Holds, p.How = false, p.How+"; one probe tells nothing of a chance or a rate"
+	}
 	for _, m := range measures(s, o) {
 		p.How += "; " + m.String()
 		p.Holds = p.Holds && m.holds
