@@ -221,7 +221,7 @@ func writeLayer(w io.Writer, contents []content) error {
 	out := tar.NewWriter(w)
 	for _, d := range imageFolders {
 		h := &tar.Header{Typeflag: tar.TypeDir, Name: d + "/", Mode: 0o755, ModTime: time.Unix(0, 0)}
-		if d == "tmp" {
+		if d == "tmp" || d == "key" { // what a fresh volume there takes over
 			h.Mode = 0o1777
 		}
 		if err := out.WriteHeader(h); err != nil {
