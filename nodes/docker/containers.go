@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -33,7 +34,13 @@ func (p *Provider) launchContainers(ctx context.Context, s nodes.System, o nodes
 	if err != nil {
 		return nil, errors.Join(err, e.Close(), log.close())
 	}
-	program, _ := p.path()
+	program, err := p.path()
+	if err == nil {
+		err = c.holds(adapt(program, c.with)(s.Exec(c.members[0], c.members, dataDir, o)))
+	}
+	if err != nil {
+		return nil, errors.Join(err, c.remove(ctx), e.Close(), log.close())
+	}
 	g := &guard{}
 	hosts := make([]agent.Host, len(c.boxes))
 	for i, b := range c.boxes {
@@ -41,8 +48,11 @@ func (p *Provider) launchContainers(ctx context.Context, s nodes.System, o nodes
 		b.guard, b.log = g, func(line string) { log.line(m.ID.String() + ": " + line) }
 		hosts[i] = agent.Host{
 			Self: m, View: c.members, Dir: b.dir, Clients: []string{m.Host}, Open: b.open,
-			Adapt: adapt(program, c.with), Machine: machine{b},
+			Adapt: adapt(program, c.with),
 			Fetch: func(ctx context.Context) error { return b.fetch(ctx, o.Dir) },
+		}
+		if len(p.config.Sidecars) == 0 { // else the machine is somebody else's
+			hosts[i].Machine = machine{b}
 		}
 	}
 	return newFleet(ctx, agent.FleetOptions{
@@ -87,11 +97,17 @@ func (p *Provider) crew(ctx context.Context, e *engine, o nodes.Options) (*crew,
 	if image.Built && o.Log != nil {
 		o.Log(fmt.Sprintf("made the image %s, %d MB, from this program alone", image.Name, image.Size>>20))
 	}
-	s, err := p.newSet(ctx, e, image.ID, o.Dir)
+	c := &crew{with: image.With}
+	var s *set
+	if len(p.config.Sidecars) > 0 {
+		s, c.members, err = p.beside(ctx, e, image.ID, o)
+	} else if s, err = p.newSet(ctx, e, image.ID, o.Dir); err == nil {
+		c.members = s.members(o.Nodes)
+	}
 	if err != nil {
 		return nil, err
 	}
-	c := &crew{members: s.members(o.Nodes), with: image.With, remove: s.remove}
+	c.remove = s.remove
 	if err := s.create(ctx, c.members); err != nil {
 		return nil, errors.Join(err, s.remove(ctx))
 	}
@@ -105,6 +121,15 @@ func (c *crew) dial(ctx context.Context, m nodes.Member, p nodes.Port) (net.Conn
 		return nil, fmt.Errorf("docker: there is no node %s", m.ID)
 	}
 	return c.boxes[i].dial(ctx, m, p)
+}
+
+// holds tells what is missing in the image to start a node.
+func (c *crew) holds(e nodes.Exec) error {
+	if e.Path == programPath || strings.HasPrefix(e.Path, "/bin/") && slices.Contains(c.with, filepath.Base(e.Path)) {
+		return nil
+	}
+	name := filepath.Base(e.Path)
+	return fmt.Errorf("docker: the image holds no %s: put a static one into it, chaos image --with /PATH/TO/%s", name, name)
 }
 
 // adapt finds a node's program in the image.

@@ -50,19 +50,25 @@ type set struct {
 	network string // ID
 	image   string // ID
 	prefix  netip.Prefix
+	joined  map[nodes.ID]string // the containers whose networks the hosts share
 
 	mu    sync.Mutex
 	hosts []*box
 }
 
-// newSet names what is to be made. The network is taken at once.
-func (p *Provider) newSet(ctx context.Context, e *engine, image, run string) (*set, error) {
+// nameSet names what is to be made, and makes nothing.
+func (p *Provider) nameSet(ctx context.Context, e *engine, image, run string) (*set, error) {
 	s := &set{e: e, project: p.config.Project, image: image, labels: map[string]string{labelRun: run, labelOwner: self().String()}}
 	if s.project == "" {
 		s.project = "chaos-" + fresh()
 	}
 	s.labels[labelProject] = s.project
-	err := s.vacant(ctx)
+	return s, s.vacant(ctx)
+}
+
+// newSet is nameSet with a network.
+func (p *Provider) newSet(ctx context.Context, e *engine, image, run string) (*set, error) {
+	s, err := p.nameSet(ctx, e, image, run)
 	if err != nil {
 		return nil, err
 	}
@@ -211,12 +217,12 @@ func (s *set) makeHost(ctx context.Context, m nodes.Member) (*box, error) {
 	labels := maps.Clone(s.labels)
 	labels[labelHost] = m.ID.String()
 	limit := int64(pidsMax)
-	addr := s.addr(m.ID)
+	mode, hostname, net := s.place(m)
 	r, err := s.e.ContainerCreate(ctx, client.ContainerCreateOptions{
 		Name:   name,
-		Config: agentConfig(s.image, m.ID.String(), labels),
+		Config: agentConfig(s.image, hostname, labels),
 		HostConfig: &container.HostConfig{
-			NetworkMode: container.NetworkMode(s.network),
+			NetworkMode: mode,
 			CapDrop:     dropped, CapAdd: []string{"NET_ADMIN"},
 			SecurityOpt:    []string{"no-new-privileges"},
 			ReadonlyRootfs: true,
@@ -225,14 +231,23 @@ func (s *set) makeHost(ctx context.Context, m nodes.Member) (*box, error) {
 			Mounts: []mount.Mount{{Type: mount.TypeVolume, Source: name, Target: dataDir,
 				VolumeOptions: &mount.VolumeOptions{NoCopy: true, Labels: s.labels}}},
 		},
-		NetworkingConfig: &network.NetworkingConfig{EndpointsConfig: map[string]*network.EndpointSettings{
-			s.network: {IPAMConfig: &network.EndpointIPAMConfig{IPv4Address: addr}},
-		}},
+		NetworkingConfig: net,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("docker: making the container %s: %w", name, err)
 	}
 	return &box{e: s.e, id: r.ID, name: name, node: m.ID, dir: dataDir}, nil
+}
+
+// place is where a host stands: at its address on the set's network, or in the
+// network of another container, which then gives the name as well.
+func (s *set) place(m nodes.Member) (mode container.NetworkMode, hostname string, net *network.NetworkingConfig) {
+	if joined := s.joined[m.ID]; joined != "" {
+		return container.NetworkMode("container:" + joined), "", nil
+	}
+	return container.NetworkMode(s.network), m.ID.String(), &network.NetworkingConfig{EndpointsConfig: map[string]*network.EndpointSettings{
+		s.network: {IPAMConfig: &network.EndpointIPAMConfig{IPv4Address: s.addr(m.ID)}},
+	}}
 }
 
 // agentConfig is a container whose first process is an agent behind a door,

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -39,6 +40,14 @@ func TestMain(m *testing.M) {
 		time.Sleep(time.Hour)
 	case "forget":
 		exit(os.RemoveAll(os.Args[2]))
+	case "reach":
+		if c, err := net.DialTimeout("tcp", os.Args[2], reachWait); err == nil {
+			c.Close()
+			fmt.Println("reached")
+		} else {
+			fmt.Println(err)
+		}
+		os.Exit(0)
 	case "rules":
 		exit(printRules(os.Stdout))
 	case "foreign":
@@ -124,6 +133,9 @@ var staticTests = sync.OnceValues(func() (string, error) {
 	}
 	return path, nil
 })
+
+// reachWait is for a connection that may never come about.
+const reachWait = 500 * time.Millisecond
 
 // scratch is a folder that is removed at the end.
 var scratch string

@@ -26,6 +26,9 @@ var everything = []nodes.EffectKind{nodes.Down, nodes.Frozen, nodes.Cut, nodes.C
 // noMachine says why machines can't be hurt where there is no engine to ask.
 var noMachine = errors.New("containers are killed and frozen through the engine, which a control service does not have: run it from the host, chaos run --provider docker --project NAME")
 
+// notOurs says why machines beside which a sidecar runs are not hurt.
+var notOurs = errors.New("docker: the containers are somebody else's: only their links are hurt; without --sidecars machines can be, too")
+
 // Probe tries, once, in a container of its own and without any network, what
 // the nodes' containers would be able to do.
 func (p *Provider) Probe(ctx context.Context, o nodes.Options) nodes.Abilities {
@@ -96,6 +99,9 @@ func (p *Provider) tryContainer(ctx context.Context, o nodes.Options) (effects m
 		return nil, fmt.Errorf("docker: asking an agent: %w", err)
 	}
 	effects[nodes.MachineDown], effects[nodes.MachineFrozen] = nil, e.canFreeze(ctx)
+	if len(p.config.Sidecars) > 0 {
+		effects[nodes.MachineDown], effects[nodes.MachineFrozen] = notOurs, notOurs
+	}
 	return effects, nil
 }
 
