@@ -114,6 +114,35 @@ func TestPlainUser(t *testing.T) {
 	}
 }
 
+// Capabilities of the program do instead of root.
+func TestCapabilities(t *testing.T) {
+	l := needLab(t)
+	if _, err := exec.LookPath("setcap"); err != nil {
+		t.Skip(err)
+	}
+	p := l.as(t, "plain", 1)
+	rs, err := p.remotes(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := rs[0].connect(t.Context()); err != nil { // brings the program
+		t.Fatal(err)
+	}
+	defer rs[0].hangUp()
+	l.hosts[0].sh(t, "setcap cap_net_admin,cap_net_raw,cap_kill,cap_sys_ptrace+ep /var/tmp/chaos-1001/bin/*")
+	for kind, why := range works(t, p, 1).Effects {
+		if why != nil {
+			t.Errorf("%s: %v", kind, why)
+		}
+	}
+	if left := l.hosts[0].left(t); left != "" {
+		t.Errorf("left: %s", left)
+	}
+	if _, err := Clean(t.Context(), "", p.c, false); err != nil {
+		t.Error(err)
+	}
+}
+
 // as is a provider with another user of the machines.
 func (l *lab) as(t testing.TB, user string, count int, more ...string) *Provider {
 	t.Helper()
