@@ -9,7 +9,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"time"
 )
 
@@ -178,7 +177,7 @@ func (g *gateway) send(path string, led bool, q any) (n int, err error) {
 		}
 		m, err := g.conn.Write(b[n:])
 		n += m
-		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		if err != nil && !timedOut(err) {
 			return n, err
 		}
 	}
@@ -219,7 +218,7 @@ func (g *gateway) Read(b []byte) (int, error) {
 		}
 		n, err := g.conn.Read(b[:min(len(b), g.room)])
 		g.room -= n
-		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		if n > 0 || !timedOut(err) {
 			return n, err
 		}
 	}

@@ -80,6 +80,47 @@ func TestPartOfARequestIsInDoubt(t *testing.T) {
 	}
 }
 
+// A carriedConn is part of a stream that others share: when its deadline passes,
+// it says so in words of its own, here a few times before bytes come.
+type carriedConn struct {
+	net.Conn
+	late int
+}
+
+type carriedTimeout struct{}
+
+func (carriedTimeout) Error() string   { return "i/o deadline reached" }
+func (carriedTimeout) Timeout() bool   { return true }
+func (carriedTimeout) Temporary() bool { return true }
+
+func (c *carriedConn) Read(b []byte) (int, error) {
+	if c.late > 0 {
+		c.late--
+		return 0, carriedTimeout{}
+	}
+	return c.Conn.Read(b)
+}
+
+// A client waits on when a deadline has passed, whoever's deadline it is.
+func TestDeadlinesOfCarriedConnections(t *testing.T) {
+	dials := 0
+	carried := func(ctx context.Context, m Member, p Port) (net.Conn, error) {
+		dials++
+		conn, err := dialTCP(ctx, m, p)
+		return &carriedConn{conn, 3}, err
+	}
+	m, _ := fakeNode(t, world())
+	ours := dialOurs(t, m, carried)
+	defer ours.Close()
+	f, _ := startEtcd(t)
+	for name, c := range map[string]Client{"ours": ours, "etcd": dialEtcd(t, f.member, carried)} {
+		dials = 0
+		if got := c.Do(t.Context(), write); got.Type != history.Ok || dials != 1 {
+			t.Errorf("%s: %s %q after %d dials", name, got.Type, got.Error, dials)
+		}
+	}
+}
+
 func command(t *testing.T, e history.Event) kv.Command {
 	t.Helper()
 	_, c, err := CommandOf(e)
