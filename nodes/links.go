@@ -37,6 +37,7 @@ type Train struct {
 	Doubled int           `json:"doubled,omitempty"` // arrivals beyond the first of each
 	Late    int           `json:"late,omitempty"`    // arrived after one that was sent later
 	Refused int           `json:"refused,omitempty"` // found the link's queue full, where its rate is limited
+	Busy    int           `json:"busy,omitempty"`    // passed the link, but the machine was too busy to read them
 	Bytes   int64         `json:"bytes,omitempty"`   // that arrived, as the link counts them
 	Load    int64         `json:"load,omitempty"`    // all bytes that the link took from the first probe to the last
 	Ahead   int64         `json:"ahead,omitempty"`   // bytes that waited there when the first probe came
@@ -49,7 +50,7 @@ func (t Train) String() string {
 	for _, c := range []struct {
 		count int
 		what  string
-	}{{t.Doubled, "doubled"}, {t.Late, "late"}, {t.Refused, "refused"}} {
+	}{{t.Doubled, "doubled"}, {t.Late, "late"}, {t.Refused, "refused"}, {t.Busy, "not read in time"}} {
 		if c.count > 0 {
 			s += fmt.Sprintf(", %d %s", c.count, c.what)
 		}

@@ -58,12 +58,12 @@ func measures(s nodes.LinkState, o nodes.Observation) (out []measure) {
 	if t.Arrived == 0 {
 		return nil
 	}
-	taken := t.Sent - t.Refused // the others never came to where packets get lost by chance
-	out = append(out, share("lost", t.Sent-t.Arrived-t.Refused, taken, s.Lossy, o.Was.Lossy, 0)...)
-	out = append(out, share("doubled", t.Doubled, t.Arrived, s.Duplicated, o.Was.Duplicated, 0)...)
+	count := t.Sent - t.Refused - t.Busy // the others tell nothing of a chance
+	out = append(out, share("lost", count-t.Arrived, count, s.Lossy, o.Was.Lossy, 0)...)
+	out = append(out, share("doubled", t.Doubled, t.Arrived, s.Duplicated, o.Was.Duplicated, t.Busy)...)
 	// The last one before a pause in the train is not overtaken, and packets of
 	// several processors pass each other by themselves.
-	out = append(out, share("late", t.Late, t.Arrived, s.Reordered, o.Was.Reordered, t.Arrived/25)...)
+	out = append(out, share("late", t.Late, t.Arrived, s.Reordered, o.Was.Reordered, t.Arrived/25+t.Busy)...)
 	if s.Rate > 0 {
 		out = append(out, limited(s, t))
 	} else if o.Was.Rate > 0 {

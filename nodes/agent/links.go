@@ -28,6 +28,7 @@ type agentLinks struct {
 	mu     sync.Mutex
 	wanted map[nodes.Link]nodes.LinkState
 	was    map[nodes.Link]nodes.LinkState // weather that was there before, until it was seen to be gone
+	tries  map[nodes.Link]int             // trains in a row that did not show what is wanted
 }
 
 // wantOf are the links that one host's firewall has to hurt, in order.
@@ -74,7 +75,7 @@ func (a *agentLinks) want(wanted map[nodes.Link]nodes.LinkState) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.was == nil {
-		a.was = map[nodes.Link]nodes.LinkState{}
+		a.was, a.tries = map[nodes.Link]nodes.LinkState{}, map[nodes.Link]int{}
 	}
 	for l, before := range a.wanted {
 		if before.Weather() && before != wanted[l] {
@@ -84,12 +85,20 @@ func (a *agentLinks) want(wanted map[nodes.Link]nodes.LinkState) {
 	a.wanted = wanted
 }
 
-// settle forgets the weather before, where an observation shows what is wanted now.
+// settle forgets the weather before, where an observation shows what is wanted
+// now. Where it does not the next train is slower, for the sake of a busy machine.
 func (a *agentLinks) settle(all []nodes.Observation) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, o := range all {
-		if a.was[o.Link] == o.Was && judge(a.wanted[o.Link], o).Holds {
+		if !judge(a.wanted[o.Link], o).Holds {
+			if o.Train.Sent > 0 {
+				a.tries[o.Link]++
+			}
+			continue
+		}
+		delete(a.tries, o.Link)
+		if a.was[o.Link] == o.Was {
 			delete(a.was, o.Link)
 		}
 	}
@@ -104,7 +113,7 @@ func (a *agentLinks) train(l nodes.Link) *train {
 	if now.Cut || now.CutData || !now.Weather() && !was.Weather() || l.From == nodes.Clients || l.To == nodes.Clients {
 		return nil
 	}
-	t := train{Size: trainSize}
+	t := train{Size: trainSize, Slow: min(1<<min(a.tries[l], 8), trainSlowest)}
 	for _, p := range []int{now.Lossy, now.Duplicated, now.Reordered, was.Lossy, was.Duplicated, was.Reordered} {
 		if p > 0 {
 			arrive := max(nodes.PerMilleMax-now.Lossy, 1) // of a thousand; the others show nothing else
@@ -229,7 +238,7 @@ func (a *agentLinks) patience(watch []watching) time.Duration {
 		s := a.wanted[w.Link]
 		takes := time.Duration(s.Delay + s.Jitter + s.Hold)
 		if t := w.Train; t != nil {
-			takes += trainQuiet + trainPause*time.Duration((t.Count+t.Tail)/trainBurst)
+			takes += trainQuiet + t.pause()*time.Duration((t.Count+t.Tail)/trainBurst)
 			if s.Rate > 0 {
 				takes += room(s.Rate) + spent(int64((t.Count+t.Tail)*(t.Size+headers6)), s.Rate)
 			}

@@ -166,7 +166,7 @@ func (p *prober) look(w watching, counter uint64) (s seen) {
 		s.Held = r.arrived.Sub(r.queued)
 	}
 	if r.train != nil {
-		r.train.look(&s, time.Now())
+		r.train.look(&s, p.overflow(), time.Now())
 	}
 	return s
 }

@@ -19,6 +19,7 @@ const (
 	trainsMax    = 256  // trains remembered, the oldest forgotten first
 	trainBurst   = 20   // probes sent at once
 	trainPause   = 5 * time.Millisecond
+	trainSlowest = 4                     // times the pause, where a busy machine lost too many
 	trainQuiet   = 20 * time.Millisecond // without news, after which nothing more comes
 )
 
@@ -31,10 +32,14 @@ type train struct {
 	Tail  int  `json:"tail,omitempty"`  // and those sent after them, which overtake late ones
 	Size  int  `json:"size"`            // bytes of each, trainSize to trainSizeMax
 	Flood bool `json:"flood,omitempty"` // send without pauses
+	Slow  int  `json:"slow,omitempty"`  // pauses are so many times longer; 0: once
 }
 
+// pause is the time between two bursts.
+func (t *train) pause() time.Duration { return trainPause * time.Duration(max(t.Slow, 1)) }
+
 func (t *train) check() error {
-	if t.Count < 1 || t.Tail < 0 || t.Count > trainMax || t.Tail > trainMax || t.Size < trainSize || t.Size > trainSizeMax {
+	if t.Slow < 0 || t.Slow > trainSlowest || t.Count < 1 || t.Tail < 0 || t.Count > trainMax || t.Tail > trainMax || t.Size < trainSize || t.Size > trainSizeMax {
 		return fmt.Errorf("agent: a train of %d and %d probes of %d bytes is out of bounds", t.Count, t.Tail, t.Size)
 	}
 	return nil
@@ -50,7 +55,7 @@ func (p *prober) dispatch(s sending, to *net.UDPAddr) error {
 		b := make([]byte, t.Size)
 		copy(b, trainMagic[:])
 		binary.BigEndian.PutUint64(b[8:], s.Nonce)
-		pause := time.NewTicker(trainPause)
+		pause := time.NewTicker(t.pause())
 		defer pause.Stop()
 		for at := range t.Count + t.Tail {
 			if at > 0 && at%trainBurst == 0 && !t.Flood {
@@ -79,8 +84,9 @@ func (p *prober) expectTrain(w watching) {
 	if w.Train.check() != nil {
 		return // it will look as if nothing had arrived
 	}
-	p.probes[w.Nonce].train = &trainRecord{train: *w.Train, news: time.Now(), highest: -1,
-		came: make([]time.Duration, w.Train.Count), seen: make([]bool, w.Train.Count)}
+	n := w.Train.Count
+	p.probes[w.Nonce].train = &trainRecord{train: *w.Train, news: time.Now(), highest: -1, overflow: p.overflow(),
+		came: make([]time.Duration, n), gone: make([]bool, n), seen: make([]bool, n)}
 	p.trains = append(p.trains, w.Nonce)
 	if len(p.trains) > trainsMax {
 		if r := p.probes[p.trains[0]]; r != nil {
@@ -111,9 +117,12 @@ type trainRecord struct {
 	first   time.Time // the first arrival
 	last    time.Time
 
+	overflow uint64 // what the socket of probes had lost when it was announced
+
 	// Of what follows only the link's queue knows.
 	began   time.Time       // its first probe came
 	came    []time.Duration // by place, since began; 0: it did not
+	gone    []bool          // by place: it was lost or refused there
 	lost    int
 	refused int
 	load    [2]int64      // bytes that the link had taken, before the first and with the last of them
@@ -138,6 +147,7 @@ func (t *trainRecord) enter(at, size int, f fate, load, left int64, now time.Tim
 		return
 	}
 	t.came[at] = max(now.Sub(t.began), 1)
+	t.gone[at] = f.lost || f.refused
 	if f.lost {
 		t.lost++
 	}
@@ -172,20 +182,34 @@ func (t *trainRecord) arrive(at, size int, now time.Time) {
 }
 
 // look tells what became of the train; Passed and Dropped stay unset until
-// nothing more is to be expected of it.
-func (t *trainRecord) look(s *seen, now time.Time) {
+// nothing more is to be expected of it. overflow is what the socket has lost.
+func (t *trainRecord) look(s *seen, overflow uint64, now time.Time) {
 	since := t.began
 	if since.IsZero() {
 		since = t.first
 	}
 	s.Held = t.held
 	s.Train = &nodes.Train{Sent: t.Count, Arrived: t.arrived, Doubled: t.doubled, Late: t.late, Refused: t.refused,
-		Bytes: t.bytes, Load: t.load[1] - t.load[0], Ahead: t.ahead}
+		Busy: t.busy(overflow), Bytes: t.bytes, Load: t.load[1] - t.load[0], Ahead: t.ahead}
 	if !t.first.IsZero() {
 		s.Train.Span = t.last.Sub(since)
 	}
 	whole := t.arrived == t.Count && t.began.IsZero()
-	if whole || t.arrived+t.lost+t.refused >= t.Count && now.Sub(t.news) >= trainQuiet {
+	if whole || t.arrived+t.lost+t.refused+s.Train.Busy >= t.Count && now.Sub(t.news) >= trainQuiet {
 		s.Passed, s.Dropped = t.arrived > 0, uint64(t.Count-t.arrived)
 	}
+}
+
+// busy counts the probes that the link let pass and that are missing all the
+// same, as far as the system says that it lost some at the socket: the machine
+// was too busy to read them, which tells nothing of the link.
+func (t *trainRecord) busy(overflow uint64) int {
+	missing := 0
+	for at := range t.Count {
+		passed := t.began.IsZero() || t.came[at] > 0 && !t.gone[at]
+		if passed && !t.seen[at] {
+			missing++
+		}
+	}
+	return min(missing, int(min(overflow-t.overflow, trainMax)))
 }

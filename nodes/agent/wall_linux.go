@@ -32,6 +32,7 @@ type wall struct {
 	mode   queueMode
 	flows  []flow                // what is in force
 	queues map[nodes.Link]*queue // of the flows that pass one
+	opened uint64                // queues so far
 	twins  *twins                // nil until something is doubled
 	closed bool
 }
@@ -326,7 +327,8 @@ func (w *wall) openQueues(flows []flow) (err error) {
 		}
 		q := w.queues[f.link]
 		if q == nil {
-			if q, err = openQueue(f.link, w.echo, w.seed); err != nil {
+			w.opened++ // so that no two queues of a link draw the same
+			if q, err = openQueue(f.link, w.echo, w.seed+w.opened); err != nil {
 				return err
 			}
 			w.queues[f.link] = q
