@@ -47,3 +47,19 @@ func (f *final) Observe(e history.Event) {
 		f.at = e.Time + finalPause
 	}
 }
+
+// once hands out one operation.
+type once struct {
+	op    workload.Op
+	given bool
+}
+
+// Next hands it out to who asks first.
+func (o *once) Next(time.Duration, int, int) (workload.Op, time.Duration, bool) {
+	given := o.given
+	o.given = true
+	return o.op, 0, !given
+}
+
+// Observe learns nothing.
+func (o *once) Observe(history.Event) {}

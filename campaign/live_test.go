@@ -98,6 +98,9 @@ func TestWholeRun(t *testing.T) {
 	if h.Torn || h.Header.Seed != 11 || h.Header.System != "memory" || h.Header.Nonce == "" {
 		t.Errorf("header %+v", h.Header)
 	}
+	if last := lastCommand(h); last.Type != history.Ok || !bytes.Contains(last.Value, []byte("1125899906842624")) && last.F == history.Write {
+		t.Errorf("the last command before all restart is %+v", last)
+	}
 	plan, err := os.ReadFile(filepath.Join(folder, results.PlanFile))
 	if err != nil || !bytes.Equal(plan, l.Plan.Encode()) {
 		t.Errorf("the plan in the folder is another: %v", err)
@@ -114,6 +117,23 @@ func TestWholeRun(t *testing.T) {
 	if err != nil || early.Exit != results.ExitUnknown || !strings.HasPrefix(early.Verdict.Reason, "interrupted after 1s; until then: ") {
 		t.Errorf("an interrupted run is %+v, %v", early.Verdict, err)
 	}
+}
+
+// lastCommand is the last completed one that is no read; it must stand between
+// the last two rounds of reads.
+func lastCommand(h history.History) (last history.Event) {
+	for _, e := range h.Events {
+		n, err := history.DecodeNote(e)
+		switch {
+		case e.F == history.Phase && err == nil && n.Phase == history.Final:
+			last = history.Event{}
+		case e.F == history.Phase && err == nil && n.Phase == history.Restart:
+			return last
+		case e.Process != history.Nemesis && e.Type != history.Invoke && e.F != history.Read:
+			last = e
+		}
+	}
+	return history.Event{}
 }
 
 // Ctrl-C in the storm: what is live is healed, keys are read at the end, what

@@ -76,6 +76,7 @@ func (r *run) phases(ctx context.Context) (interrupted string, err error) {
 	<-done
 	r.finalReads(history.Final)
 	if interrupted == "" {
+		r.lastWrite()
 		r.restart()
 		r.finalReads(history.Again)
 	}
@@ -161,6 +162,20 @@ func (r *run) finalReads(name string) {
 	bounded, cancel := context.WithTimeout(context.Background(), finalTime+time.Duration(len(reads))*finalEach)
 	defer cancel()
 	r.rec.use(newFinal(reads))
+	r.load.resume()
+	r.load.run(bounded)
+}
+
+// lastWrite acknowledges one command alone, so that it ends every journal when
+// all nodes are killed: what loses the last record then loses something that was promised.
+func (r *run) lastWrite() {
+	op, ok := workload.LastWrite(r.gen.(workload.Keeper).UsedKeys())
+	if !ok {
+		return
+	}
+	bounded, cancel := context.WithTimeout(context.Background(), finalTime)
+	defer cancel()
+	r.rec.use(&once{op: op})
 	r.load.resume()
 	r.load.run(bounded)
 }

@@ -1,6 +1,8 @@
 package workload
 
 import (
+	"strconv"
+	"strings"
 	"time"
 
 	"chaos/history"
@@ -24,3 +26,25 @@ func FinalReads(keys []string, nodes int, modes []string) []Op {
 	}
 	return out
 }
+
+// lastValue is larger than any that a generator writes, and exact in every language's numbers.
+const lastValue = 1 << 50
+
+// LastWrite is one more command for the last of the keys, for a time when nothing
+// else is written: then it is the end of every journal. ok is false without keys.
+func LastWrite(keys []string) (op Op, ok bool) {
+	if len(keys) == 0 {
+		return Op{}, false
+	}
+	key := keys[len(keys)-1]
+	op = Op{F: history.Write, Key: key, Value: digits(lastValue), Timeout: finalTimeout}
+	switch kind, _, _ := strings.Cut(key, "/"); kind {
+	case appends.name:
+		op.F = history.Append
+	case counter.name:
+		op.F, op.Value = history.Add, digits(1)
+	}
+	return op, true
+}
+
+func digits(n int64) []byte { return strconv.AppendInt(nil, n, 10) }
