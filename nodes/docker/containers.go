@@ -90,6 +90,15 @@ func (p *Provider) crew(ctx context.Context, e *engine, o nodes.Options) (*crew,
 			return c, err
 		}
 	}
+	c, err := p.made(ctx, e, o)
+	if absent(err) { // another build of chaos has put its own image in the place of ours
+		c, err = p.made(ctx, e, o)
+	}
+	return c, err
+}
+
+// made makes the containers of a run, on a network of their own or beside others.
+func (p *Provider) made(ctx context.Context, e *engine, o nodes.Options) (*crew, error) {
 	image, err := p.image(ctx, e, nil)
 	if err != nil {
 		return nil, err
@@ -107,11 +116,10 @@ func (p *Provider) crew(ctx context.Context, e *engine, o nodes.Options) (*crew,
 	if err != nil {
 		return nil, err
 	}
-	c.remove = s.remove
 	if err := s.create(ctx, c.members); err != nil {
 		return nil, errors.Join(err, s.remove(ctx))
 	}
-	c.boxes = s.hosts
+	c.boxes, c.remove = s.hosts, s.remove
 	return c, nil
 }
 

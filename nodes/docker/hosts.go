@@ -51,9 +51,7 @@ type set struct {
 	image   string // ID
 	prefix  netip.Prefix
 	joined  map[nodes.ID]string // the containers whose networks the hosts share
-
-	mu    sync.Mutex
-	hosts []*box
+	hosts   []*box
 }
 
 // nameSet names what is to be made, and makes nothing.

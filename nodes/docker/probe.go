@@ -23,11 +23,11 @@ type abilities struct {
 var everything = []nodes.EffectKind{nodes.Down, nodes.Frozen, nodes.Cut, nodes.CutData, nodes.Delayed, nodes.Lossy, nodes.Duplicated,
 	nodes.Reordered, nodes.Limited, nodes.MachineDown, nodes.MachineFrozen}
 
-// noMachine says why machines can't be hurt where there is no engine to ask.
-var noMachine = errors.New("containers are killed and frozen through the engine, which a control service does not have: run it from the host, chaos run --provider docker --project NAME")
+// errNoMachine says why machines can't be hurt where there is no engine to ask.
+var errNoMachine = errors.New("containers are killed and frozen through the engine, which a control service does not have: run it from the host, chaos run --provider docker --project NAME")
 
-// notOurs says why machines beside which a sidecar runs are not hurt.
-var notOurs = errors.New("docker: the containers are somebody else's: only their links are hurt; without --sidecars machines can be, too")
+// errNotOurs says why machines beside which a sidecar runs are not hurt.
+var errNotOurs = errors.New("docker: the containers are somebody else's: only their links are hurt; without --sidecars machines can be, too")
 
 // Probe tries, once, in a container of its own and without any network, what
 // the nodes' containers would be able to do.
@@ -100,7 +100,7 @@ func (p *Provider) tryContainer(ctx context.Context, o nodes.Options) (effects m
 	}
 	effects[nodes.MachineDown], effects[nodes.MachineFrozen] = nil, e.canFreeze(ctx)
 	if len(p.config.Sidecars) > 0 {
-		effects[nodes.MachineDown], effects[nodes.MachineFrozen] = notOurs, notOurs
+		effects[nodes.MachineDown], effects[nodes.MachineFrozen] = errNotOurs, errNotOurs
 	}
 	return effects, nil
 }
@@ -141,6 +141,6 @@ func (p *Provider) tryListening(ctx context.Context) (map[nodes.EffectKind]error
 	if err != nil {
 		return nil, fmt.Errorf("docker: asking the agent at %s: %w", l.addr, err)
 	}
-	effects[nodes.MachineDown], effects[nodes.MachineFrozen] = noMachine, noMachine
+	effects[nodes.MachineDown], effects[nodes.MachineFrozen] = errNoMachine, errNoMachine
 	return effects, c.Close(ctx)
 }

@@ -1,7 +1,6 @@
 package docker
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -88,23 +87,6 @@ func printRules(w io.Writer) error {
 		}
 	}
 	return nil
-}
-
-// inside runs these tests in another role in a container, and returns what it says.
-func inside(t *testing.T, b *box, args ...string) string {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	s, err := b.e.exec(ctx, b.id, append([]string{programPath}, args...), b.log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	out, err := io.ReadAll(s)
-	if err != nil || s.last() != "" {
-		t.Fatalf("%v: %v %s", args, err, s.last())
-	}
-	return string(out)
 }
 
 // What others have in a host's firewall stays as it is, byte for byte, through

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -106,6 +107,23 @@ func proven(t *testing.T, what string, ev nodes.Evidence, err error) {
 	if err != nil || !ev.Proven() {
 		t.Fatalf("%s: %v %v", what, err, ev.Failures())
 	}
+}
+
+// inside runs these tests in another role in a container, and returns what it says.
+func inside(t *testing.T, b *box, args ...string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	s, err := b.e.exec(ctx, b.id, append([]string{programPath}, args...), b.log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	out, err := io.ReadAll(s)
+	if err != nil || s.last() != "" {
+		t.Fatalf("%v: %v %s", args, err, s.last())
+	}
+	return string(out)
 }
 
 // A harness that is killed in the middle of a fault leaves hosts that end by
