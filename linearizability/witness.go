@@ -130,17 +130,42 @@ func placeAppends(ops []operation, ranks []rank) {
 			longest = o.call.Out.List
 		}
 	}
+	seen := firstSeen(ops)
 	next := uint64(0)
 	for place := len(longest) - 1; place >= 0; place-- {
 		i, ok := appender[longest[place]]
-		switch {
-		case !ok:
-		case ranks[i].at > 0:
-			next = ranks[i].at
-		case next > 0:
-			ranks[i] = rank{at: next, class: 0, tie: place}
+		if !ok {
+			continue
+		}
+		if ranks[i].at == 0 {
+			at := next
+			if s := seen[longest[place]]; s > 0 && (at == 0 || s < at) {
+				at = s
+			}
+			if at == 0 {
+				continue
+			}
+			ranks[i] = rank{at: at, class: 0, tie: place}
+		}
+		next = ranks[i].at
+	}
+}
+
+// firstSeen is the lowest index at which a read showed an element: an open append
+// of it stands before that, and not only before the next append.
+func firstSeen(ops []operation) map[int64]uint64 {
+	seen := make(map[int64]uint64)
+	for _, o := range ops {
+		if o.call.F != history.Read || o.at == 0 {
+			continue
+		}
+		for _, e := range o.call.Out.List {
+			if at, ok := seen[e]; !ok || o.at < at {
+				seen[e] = o.at
+			}
 		}
 	}
+	return seen
 }
 
 // A bridge looks for open operations that make a target legal.
