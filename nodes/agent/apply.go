@@ -147,10 +147,16 @@ func (f *Fleet) nodes(effects []nodes.Effect, ev *nodes.Evidence,
 			hosts = append(hosts, h)
 		}
 	}
+	return f.gather(hosts, ev, func(h *host) ([]nodes.Proof, error) { return f.one(h, do) })
+}
+
+// gather does something with each of the hosts, at once, and adds the proofs in
+// the order of the nodes.
+func (f *Fleet) gather(hosts []*host, ev *nodes.Evidence, do func(*host) ([]nodes.Proof, error)) error {
 	var mu sync.Mutex
 	proofs := map[nodes.ID][]nodes.Proof{}
 	err := f.each(hosts, func(h *host) error {
-		p, err := f.one(h, do)
+		p, err := do(h)
 		mu.Lock()
 		defer mu.Unlock()
 		proofs[h.Self.ID] = p

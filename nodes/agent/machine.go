@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"sync"
 
 	"chaos/nodes"
 )
@@ -54,22 +53,8 @@ func (f *Fleet) proveMachines(ctx context.Context, effects []nodes.Effect, ev *n
 	})
 }
 
-// eachMachine adds the proofs in the order of the nodes.
 func (f *Fleet) eachMachine(effects []nodes.Effect, ev *nodes.Evidence, do func(*host) ([]nodes.Proof, error)) error {
-	hosts := f.onMachines(effects)
-	var mu sync.Mutex
-	proofs := map[nodes.ID][]nodes.Proof{}
-	err := f.each(hosts, func(h *host) error {
-		p, err := do(h)
-		mu.Lock()
-		defer mu.Unlock()
-		proofs[h.Self.ID] = p
-		return err
-	})
-	for _, h := range hosts {
-		ev.Proofs = append(ev.Proofs, proofs[h.Self.ID]...)
-	}
-	return err
+	return f.gather(f.onMachines(effects), ev, do)
 }
 
 // leave notes that a machine is about to go because we want it so: its agent
