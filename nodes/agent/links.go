@@ -15,8 +15,9 @@ import (
 )
 
 const (
-	probeWait  = 300 * time.Millisecond // for a probe on a link that is not delayed
-	trainLeast = 200                    // probes of a train, where the chance of a fate is to be told
+	probeWait  = 300 * time.Millisecond  // for a probe on a link that is not delayed
+	trainGrace = 1500 * time.Millisecond // for a busy machine to send all of a train; one that is complete ends the wait
+	trainLeast = 200                     // probes of a train, where the chance of a fate is to be told
 	trainMost  = 1200
 	trainFew   = 8                      // where only the rate is
 	rateTime   = 150 * time.Millisecond // what a train takes on a limited link that is free
@@ -238,7 +239,7 @@ func (a *agentLinks) patience(watch []watching) time.Duration {
 		s := a.wanted[w.Link]
 		takes := time.Duration(s.Delay + s.Jitter + s.Hold)
 		if t := w.Train; t != nil {
-			takes += trainQuiet + t.pause()*time.Duration((t.Count+t.Tail)/trainBurst)
+			takes += trainGrace + trainQuiet + t.pause()*time.Duration((t.Count+t.Tail)/trainBurst)
 			if s.Rate > 0 {
 				takes += room(s.Rate) + spent(int64((t.Count+t.Tail)*(t.Size+headers6)), s.Rate)
 			}
