@@ -46,6 +46,7 @@ func compose(t *testing.T, dir string, env []string, args ...string) (int, strin
 // verdict's status, and leaves a run's folder; a bundle of that run does so with
 // nothing but itself.
 func TestComposeUp(t *testing.T) {
+	t.Parallel() // it mostly waits
 	needEngine(t)
 	if _, err := exec.LookPath("docker-compose"); err != nil {
 		if required("docker") {

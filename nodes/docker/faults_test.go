@@ -10,6 +10,7 @@ import (
 
 // Every fault hurts as it says, and is healed.
 func TestFaults(t *testing.T) {
+	t.Parallel() // it mostly waits
 	p := needEngine(t)
 	nodestest.Faults(t, func(t *testing.T) (nodes.Cluster, nodes.Abilities) {
 		o := nodestest.FaultOptions(t.TempDir(), "")

@@ -8,5 +8,6 @@ import (
 
 // The provider is one, as far as the kit of providers can tell.
 func TestProvider(t *testing.T) {
+	t.Parallel() // it mostly waits
 	nodestest.Provider(t, needEngine(t), "")
 }
