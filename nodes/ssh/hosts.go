@@ -35,6 +35,13 @@ type Config struct {
 	Log func(string)
 }
 
+// Check reads the hosts file and what ~/.ssh/config says of its hosts, and logs in
+// nowhere. Its errors are mistakes in those files.
+func (c Config) Check() error {
+	_, err := New("", c).remotes(0)
+	return err
+}
+
 // An entry is one host of the hosts file.
 type entry struct {
 	line    int

@@ -95,6 +95,16 @@ func TestBadHostsFiles(t *testing.T) {
 			t.Errorf("%q was read", name)
 		}
 	}
+	if err := (Config{HostsFile: "/there/is/none", Home: t.TempDir()}).Check(); err == nil {
+		t.Error("a file that is not there is fine")
+	}
+	fine := filepath.Join(t.TempDir(), "fine.yaml")
+	if err := os.WriteFile(fine, []byte("hosts: [{name: a}]"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := (Config{HostsFile: fine, Home: t.TempDir()}).Check(); err != nil {
+		t.Error(err)
+	}
 	big := filepath.Join(t.TempDir(), "big.yaml")
 	if err := os.WriteFile(big, make([]byte, hostsFileMax+1), 0o600); err != nil {
 		t.Fatal(err)

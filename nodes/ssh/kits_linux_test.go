@@ -55,8 +55,17 @@ func TestProvider(t *testing.T) {
 	nodestest.Provider(t, ssh.LabProvider(t, 3), "")
 }
 
-// Our own systems are what they say.
-func TestSystem(t *testing.T) {
+// long skips what takes minutes, unless somebody asks for it.
+func long(t *testing.T) {
+	t.Helper()
+	if os.Getenv("CHAOS_LONG") == "" {
+		t.Skip("it takes minutes; CHAOS_LONG=1 asks for it")
+	}
+}
+
+// The command is the node that it says it is.
+func TestCommandAsNode(t *testing.T) {
+	long(t)
 	p := ssh.LabProvider(t, 3)
 	path := program(t)
 	nodestest.System(t, func(t *testing.T) nodestest.Running {
@@ -86,9 +95,7 @@ func TestFaults(t *testing.T) {
 // The command does on hosts what it does locally: a whole run is valid, the hosts
 // are found well before, and bare after clean.
 func TestCommand(t *testing.T) {
-	if os.Getenv("CHAOS_LONG") == "" {
-		t.Skip("a run of every system takes minutes; CHAOS_LONG=1 asks for it")
-	}
+	long(t)
 	hosts, home := ssh.LabFiles(t, 5)
 	path := program(t)
 	chaos := func(args ...string) string {

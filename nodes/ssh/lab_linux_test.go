@@ -65,6 +65,11 @@ func needLab(t testing.TB) *lab {
 	} else if _, err := os.Stat("/usr/sbin/sshd"); err != nil {
 		why = "there is no SSH server here: apt-get install openssh-server"
 	}
+	for _, tool := range []string{"nft", "nsenter"} {
+		if _, err := exec.LookPath(tool); err != nil && why == "" {
+			why = "the tests look at machines with " + tool + ": apt-get install nftables util-linux"
+		}
+	}
 	if why != "" {
 		if required("ssh") {
 			t.Fatal(why)

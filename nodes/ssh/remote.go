@@ -23,6 +23,7 @@ import (
 
 const (
 	greetWait = 15 * time.Second       // for an agent that was started to greet
+	reuseWait = 3 * time.Second        // for one that runs to take us again, before another takes its place
 	lastWords = 300 * time.Millisecond // for what a command that failed complains
 	stopWait  = 15 * time.Second       // for one host to be left as it was, where ctx allows more
 )
@@ -200,7 +201,9 @@ func (r *remote) open(ctx context.Context) (io.ReadWriteCloser, error) {
 	defer r.mu.Unlock()
 	r.doubt()
 	if d := r.door.Load(); d != nil && r.conn.alive() {
-		if s, err := d.Agent(ctx); err == nil {
+		soon, cancel := context.WithTimeout(ctx, reuseWait)
+		defer cancel()
+		if s, err := d.Agent(soon); err == nil {
 			return s, nil
 		}
 	}
@@ -236,11 +239,13 @@ func (r *remote) enter(ctx context.Context) (*agent.Door, error) {
 		session.Stderr = io.MultiWriter(complaint, r.log)
 	}
 	s := &sessionStream{session: session}
+	var out io.Reader
 	if s.in, err = session.StdinPipe(); err == nil {
-		s.out, err = session.StdoutPipe()
+		out, err = session.StdoutPipe()
 	}
 	var line string
 	if err == nil {
+		s.follow(out)
 		line, err = commandLine(r.with("env", runMark+"="+r.run, agentMark+"=1", r.program, "agent", "--door")...)
 	}
 	if err == nil {
@@ -267,8 +272,19 @@ func (r *remote) enter(ctx context.Context) (*agent.Door, error) {
 type sessionStream struct {
 	session *ssh.Session
 	in      io.WriteCloser
-	out     io.Reader
+	out     *io.PipeReader
 	once    sync.Once
+}
+
+// follow copies the command's output to where a reader can be sent away: one that
+// hangs on the other end does not close it.
+func (s *sessionStream) follow(out io.Reader) {
+	r, w := io.Pipe()
+	s.out = r
+	go func() {
+		_, err := io.Copy(w, out)
+		w.CloseWithError(err) // nil is the end of the stream
+	}()
 }
 
 func (s *sessionStream) Read(b []byte) (int, error)  { return s.out.Read(b) }
@@ -276,7 +292,9 @@ func (s *sessionStream) Write(b []byte) (int, error) { return s.in.Write(b) }
 
 // Close ends the command's input, by which an agent knows that it is to end.
 func (s *sessionStream) Close() (err error) {
-	s.once.Do(func() { err = errors.Join(ignoreEOF(s.in.Close()), ignoreEOF(s.session.Close())) })
+	s.once.Do(func() {
+		err = errors.Join(s.out.Close(), ignoreEOF(s.in.Close()), ignoreEOF(s.session.Close()))
+	})
 	return err
 }
 

@@ -287,6 +287,9 @@ func membersOf(rs []*remote) ([]nodes.Member, error) {
 		})
 	}
 	for _, r := range rs {
+		if !r.facts.from.IsValid() {
+			return nil, fmt.Errorf("ssh: %s does not tell where our connection comes from (SSH_CONNECTION), so it can't be kept clear of partitions; remedy: an SSH server that sets it, like OpenSSH", r.e.name)
+		}
 		if node := owners[r.facts.from]; node != nil {
 			return nil, fmt.Errorf("ssh: the connection to %s comes from %s, which is the address of the node %s (%s): a partition would cut the harness off its own hosts; remedy: run chaos on, and jump over, machines that are no nodes, or give the nodes other addresses by inside: in the hosts file",
 				r.e.name, r.facts.from, node.id, node.e.name)

@@ -392,6 +392,31 @@ func TestAgentKilled(t *testing.T) {
 	back(t, c, "part")
 }
 
+// An agent that hangs is replaced, together with the node that it holds.
+func TestAgentStuck(t *testing.T) {
+	l := needLab(t)
+	c := survivor(t, l)
+	ev, err := c.Apply(t.Context(), "part", []nodes.Effect{{Kind: nodes.Cut, From: 3, To: 1}})
+	proven(t, "apply", ev, err)
+	first := l.hosts[0]
+	held, agents := first.processes(t, false), first.processes(t, true)
+	if len(agents) != 1 {
+		t.Fatalf("agents %v", agents)
+	}
+	if err := syscall.Kill(agents[0], syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	for i := range c.Incidents() { // a lapse may be told before
+		if i.Kind == "agent-lost" {
+			break
+		}
+	}
+	back(t, c, "part")
+	if now := first.processes(t, false); len(now) != 1 || now[0] == held[0] {
+		t.Errorf("nodes on h1: %v, before %v", now, held)
+	}
+}
+
 // Two faults on one node end in either order, and neither undoes the other.
 func TestOverlap(t *testing.T) {
 	l := needLab(t)
