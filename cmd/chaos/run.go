@@ -66,7 +66,7 @@ func (f *runFlags) register(c *cobra.Command) {
 	d.StringVar(&s.Network, "network", s.Network, "local: namespaces or relay (default: namespaces where they work)")
 	d.IntVar(&s.Nodes, "nodes", s.Nodes, "how many nodes")
 	d.DurationVar(&f.duration, "duration", time.Duration(s.Duration), "how long the storm lasts")
-	d.StringSliceVar(&s.Faults, "faults", s.Faults, "faults to inject and prove, or none")
+	d.StringSliceVar(&s.Faults, "faults", s.Faults, "faults to inject and prove; all, weather, or none")
 	d.StringVar(&s.Workload, "workload", s.Workload, "what clients do: register, cas, append, set, counter, mixed")
 	d.IntVar(&s.Concurrency, "concurrency", s.Concurrency, "sequential clients")
 	d.IntVar(&s.Rate, "rate", s.Rate, "operations a second over all clients; 0: as fast as answers come")

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/pflag"
 
+	"chaos/campaign"
 	"chaos/nemesis"
 	"chaos/nodes"
 	"chaos/nodes/docker"
@@ -121,8 +123,13 @@ func diagnoseLocal(ctx context.Context) (out []finding) {
 		out = append(out, finding{"", a.Note, nil})
 	}
 	for _, f := range nemesis.All() {
-		if offered(f, a) {
-			out = append(out, finding{"fault " + f.Name(), "ok", nemesis.Unable(f, a)})
+		err := nemesis.Unable(f, a)
+		switch {
+		case !offered(f, a):
+		case err != nil && !asDefault(f): // a run that does not ask for it is none the worse
+			out = append(out, finding{"fault " + f.Name(), "not here: " + err.Error(), nil})
+		default:
+			out = append(out, finding{"fault " + f.Name(), "ok", err})
 		}
 	}
 	left, err := local.Leftovers()
@@ -130,6 +137,11 @@ func diagnoseLocal(ctx context.Context) (out []finding) {
 		err = fmt.Errorf("%d processes of dead runs are left; chaos clean removes them", len(left))
 	}
 	return append(out, finding{"clean", "ok", err})
+}
+
+// asDefault tells whether a run hurts so where nobody says how.
+func asDefault(f nemesis.Fault) bool {
+	return slices.ContainsFunc(campaign.DefaultSpec().Faults, func(asked string) bool { return nemesis.Covers(asked, f.Name()) })
 }
 
 // offered tells whether the provider has all of the fault's effects at all.
