@@ -14,10 +14,11 @@ const (
 	StepsMax        = 10_000
 	WindowMin       = 600 * time.Millisecond // no drawn window of a plain fault is shorter, unless the storm is
 	electionDefault = 400 * time.Millisecond
-	windowLeast     = 3  // election time-outs
-	windowMost      = 10 // election time-outs
-	electionTrips   = 2  // one-way trips of an election that count
-	gapElections    = 2  // election time-outs between two acts, in which the cluster recovers
+	windowLeast     = 3               // election time-outs
+	windowMost      = 10              // election time-outs
+	electionTrips   = 2               // one-way trips of an election that count
+	machineLeast    = 3 * time.Second // a machine takes its time to go, to come, and to be missed
+	gapElections    = 2               // election time-outs between two acts, in which the cluster recovers
 	actsMax         = 2_000
 )
 
@@ -234,6 +235,9 @@ func (d *drawer) overlapped(names []string) act {
 			steps, w = d.swizzle()
 		} else {
 			w = d.window()
+			if n == (MachineKill{}).Name() || n == (MachinePause{}).Name() {
+				w = min(d.budget, max(w, machineLeast))
+			}
 			inject := d.inject(0, n)
 			steps = []Step{inject, {ID: inject.ID, At: w, Action: Heal}}
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 
 	"github.com/spf13/pflag"
@@ -54,8 +55,12 @@ func (w *where) check(d *pflag.FlagSet) error {
 			errs = append(errs, usageError{fmt.Errorf("--%s is for --provider %s, and the provider is %s", f.Name, p, w.provider)})
 		}
 	})
-	if w.provider == "ssh" && w.hosts == "" {
-		errs = append(errs, usageError{errors.New("--provider ssh needs --hosts FILE; docs/ssh.md shows one")})
+	if w.provider == "ssh" {
+		if w.hosts == "" {
+			errs = append(errs, usageError{errors.New("--provider ssh needs --hosts FILE; docs/ssh.md shows one")})
+		} else if err := w.remote().Check(); err != nil {
+			errs = append(errs, usageError{err})
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -76,7 +81,9 @@ func (w *where) find() (nodes.Provider, error) {
 	return local.New(program()), nil
 }
 
-func (w *where) remote() ssh.Config { return ssh.Config{HostsFile: w.hosts} }
+func (w *where) remote() ssh.Config {
+	return ssh.Config{HostsFile: w.hosts, Log: func(line string) { fmt.Fprintln(os.Stderr, line) }}
+}
 
 func (w *where) containers() (c docker.Config, err error) {
 	c = w.container
