@@ -28,13 +28,14 @@ type charge struct {
 func convict(h history.History, charges []charge) Verdict {
 	v := Verdict{Checker: "audits", Outcome: Invalid, Reason: charges[0].text}
 	windows := history.Windows(h)
+	charges, alike := firstOfEach(charges)
 	for i, c := range charges[:min(len(charges), storyMax)] {
 		v.Story = append(v.Story, c.text+".")
 		if i >= chargesTold {
 			continue
 		}
 		if c.diverged {
-			keys, lines := divergence(h, windows, c.line.Applied)
+			keys, lines := divergence(h, c.line.Applied)
 			v.Story = append(v.Story, lines...)
 			if v.Key == "" && len(keys) > 0 {
 				v.Key = keys[0]
@@ -43,7 +44,25 @@ func convict(h history.History, charges []charge) Verdict {
 		}
 		v.Story = append(v.Story, circumstances(h, windows, c)...)
 	}
+	if alike > 0 {
+		v.Story = append(v.Story, fmt.Sprintf("After the first of them state machines differ at %d more places.", alike))
+	}
 	return v
+}
+
+// firstOfEach keeps the first divergence alone, which all others follow from, and
+// counts those.
+func firstOfEach(charges []charge) (kept []charge, alike int) {
+	diverged := false
+	for _, c := range charges {
+		if c.diverged && diverged {
+			alike++
+			continue
+		}
+		diverged = diverged || c.diverged
+		kept = append(kept, c)
+	}
+	return kept, alike
 }
 
 // circumstances names the fault that a restart followed, and those that were
@@ -55,7 +74,7 @@ func circumstances(h history.History, windows []history.Window, c charge) (lines
 			kills = append(kills, w)
 		}
 	}
-	if n := int(c.line.Incarnation) - 2; n >= 0 && n < len(kills) {
+	if n := int(c.line.Incarnation) - 2; c.line.Start && n >= 0 && n < len(kills) {
 		w := kills[n]
 		lines = append(lines, fmt.Sprintf("Fault %s (%s) on %s, from event %d (%s) to event %d (%s), was followed by incarnation %d of %s.",
 			w.Fault, w.ID, strings.Join(w.Victims, ", "), w.From, seconds(w.Start), w.To, seconds(w.End), c.line.Incarnation, c.node),
@@ -67,7 +86,7 @@ func circumstances(h history.History, windows []history.Window, c charge) (lines
 		}
 		if n, err := history.DecodeNote(e); err == nil && n.Term == c.line.Term {
 			lines = append(lines, fmt.Sprintf("%s was seen to lead in term %d from %s.", n.Leader, n.Term, place(e)))
-			return append(lines, faultsBetween(windows, e.Index, e.Index)...)
+			return append(lines, faultsBetween(h, e.Index, e.Index)...)
 		}
 	}
 	return lines
@@ -95,7 +114,7 @@ func keysBetween(h history.History, from, to int) (keys []string) {
 
 // divergence names the keys and the faults around the log indices in which two
 // state machines came apart, as far as answers claimed such an index.
-func divergence(h history.History, windows []history.Window, applied uint64) (keys, lines []string) {
+func divergence(h history.History, applied uint64) (keys, lines []string) {
 	from, to := never, -1
 	for _, e := range h.Events {
 		if e.At == 0 || e.At > applied || e.At+history.AuditEvery <= applied || e.F == history.Read {
@@ -111,5 +130,5 @@ func divergence(h history.History, windows []history.Window, applied uint64) (ke
 	}
 	lines = append(lines, fmt.Sprintf("Key %s: their commands lie between index %d and %d (events %d to %d).",
 		enumerate(keys, keysTold), applied-min(applied, history.AuditEvery-1), applied, from, to))
-	return keys, append(lines, faultsBetween(windows, from, to)...)
+	return keys, append(lines, faultsBetween(h, from, to)...)
 }

@@ -176,6 +176,9 @@ func TestJudge(t *testing.T) {
 			return p
 		}, Unknown, "final reads", "never came to its final reads"},
 		{"panic", func() *tape { return incident("panic: raft: n3: truncating at 4 below commit index 9") }, Invalid, "incidents", "truncating at 4"},
+		{"panic with stacks", func() *tape {
+			return incident("panic: process 7 ended: exit status 2\nlistening\npanic: raft: n3: truncating at 5\n\ngoroutine 1:\nmain.main()")
+		}, Invalid, "incidents", "s: raft: n3: truncating at 5"},
 		{"unasked exit", func() *tape { return incident("exit: exit status 1") }, Unknown, "incidents", "exit status 1"},
 		{"lapse of a fault", func() *tape { return incident("lapse: n1→n2 was open") }, Valid, "linearizable", ""},
 		{"starved, but recovered", func() *tape { return incident("starved: the harness got no time for 2s") }, Valid, "linearizable", ""},
@@ -382,6 +385,39 @@ func TestStory(t *testing.T) {
 	}
 	if !slices.Equal(v.Evidence, []int{1, 2, 46, 47, 50, 51}) {
 		t.Errorf("evidence is %v", v.Evidence)
+	}
+}
+
+// A fault that ended just before is told, an older one only where there is no
+// other, and a restart of all nodes always.
+func TestStoryOfWhatCameBefore(t *testing.T) {
+	tell := func(pause int, restart bool) string {
+		p := newTape()
+		n := history.Note{ID: "kill-1", Fault: "kill", Victims: []string{"n2"}}
+		p.inject(true, n)
+		p.reads(5, "n1")
+		p.heal(true, true, n)
+		p.reads(pause, "n1")
+		p.do(history.Ok, history.Write, "cas/k3", "n1", 41, 41)
+		if restart {
+			p.note(history.Info, history.Phase, history.Note{Phase: history.Restart})
+		}
+		p.do(history.Ok, history.Read, "cas/k3", "n2", nil, nil)
+		return strings.Join(Check(context.Background(), p.history(), testOptions()).Story, "\n")
+	}
+	for _, c := range []struct {
+		pause   int
+		restart bool
+		want    string
+		not     string
+	}{
+		{5, false, "Fault kill on n2 was active", "no other one since"},
+		{100, false, "and no other one since.", "were killed and started again"},
+		{100, true, "All nodes were killed and started again from event", "kill on n2"},
+	} {
+		if got := tell(c.pause, c.restart); !strings.Contains(got, c.want) || strings.Contains(got, c.not) {
+			t.Errorf("%+v:\n%s", c, got)
+		}
 	}
 }
 

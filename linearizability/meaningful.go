@@ -258,16 +258,37 @@ func incidents(h history.History) Verdict {
 		}
 		outcome := Unknown
 		reason := fmt.Sprintf("%s had an incident at %s: %s", cmp.Or(n.Node, "the cluster"), place(e), n.Detail)
-		if strings.Contains(n.Detail, panicked) {
+		if text, is := panicText(n.Detail); is {
 			outcome = Invalid
-			reason = fmt.Sprintf("%s ended in a panic at %s: %s", n.Node, place(e), n.Detail)
+			reason = fmt.Sprintf("%s ended in a panic at %s: %s", n.Node, place(e), text)
 		}
 		v.Story = append(v.Story, reason)
+		if outcome == Invalid {
+			v.Story = append(v.Story, faultsBetween(h, e.Index, e.Index)...)
+			v.Story = append(v.Story, "Key "+enumerate(keysBetween(h, e.Index, e.Index), keysTold)+": in use meanwhile.")
+		}
 		if outcome > v.Outcome {
 			v.Outcome, v.Reason, v.Evidence = outcome, reason, []int{e.Index}
 		}
 	}
 	return v
+}
+
+// panicTold is how much of a panic's text is told, bytes; its stacks are in the node's log.
+const panicTold = 300
+
+// panicText is what a node said last, from the detail of an incident.
+func panicText(detail string) (text string, is bool) {
+	_, rest, is := strings.Cut(detail, panicked)
+	lines := strings.Split(rest, "\n")
+	text = lines[0]
+	for _, line := range lines[1:] {
+		if strings.HasPrefix(line, panicked) || strings.HasPrefix(line, "fatal error: ") {
+			text = strings.TrimPrefix(line, panicked)
+			break
+		}
+	}
+	return text[:min(len(text), panicTold)], is
 }
 
 // How the Detail of an incident begins, or what it contains. Any other is an

@@ -17,6 +17,10 @@ const (
 	storyTimeout = 10 * time.Second
 	// storyMax is how many operations a story spells out: the last ones.
 	storyMax = 12
+	// effectsTold is how many effects of one fault a story spells out.
+	effectsTold = 6
+	// justBefore is how long before the few a fault may have ended that is still told.
+	justBefore = time.Second
 )
 
 // tell makes the verdict on a key that is not linearizable: the few operations
@@ -209,27 +213,56 @@ func (s story) leaders() []string {
 // faults names the windows that overlap the few.
 func (s story) faults() []string {
 	from, to := s.span()
-	return faultsBetween(history.Windows(s.h), from, to)
+	return faultsBetween(s.h, from, to)
 }
 
-// faultsBetween is one line for each window that overlaps these events.
-func faultsBetween(windows []history.Window, from, to int) []string {
+// faultsBetween is one line for each window that overlaps these events or ended
+// just before them, and for a restart of all nodes among them.
+func faultsBetween(h history.History, from, to int) []string {
+	began := timeAt(h, from)
 	var lines []string
-	for _, w := range windows {
-		if w.From > to || w.To < from {
-			continue
-		}
+	before := "No fault was active meanwhile."
+	for _, w := range history.Windows(h) {
 		line := fmt.Sprintf("Fault %s on %s was active from event %d (%s) to event %d (%s)",
 			w.Fault, cmp.Or(strings.Join(w.Victims, ", "), "links"), w.From, seconds(w.Start), w.To, seconds(w.End))
 		if len(w.Effects) > 0 {
-			line += ": " + enumerate(w.Effects, storyMax)
+			line += ": " + enumerate(w.Effects, effectsTold)
 		}
-		lines = append(lines, line+".")
+		switch {
+		case w.From > to:
+		case w.To >= from || began-w.End <= justBefore:
+			lines = append(lines, line+".")
+		default:
+			before = line + ", and no other one since."
+		}
 	}
+	lines = append(lines, restarts(h, from, to)...)
 	if len(lines) == 0 {
-		return []string{"No fault was active meanwhile."}
+		return []string{before}
 	}
 	return last(lines, storyMax)
+}
+
+// timeAt is the time of the first event from this index on, or of the last one.
+func timeAt(h history.History, from int) time.Duration {
+	i, _ := slices.BinarySearchFunc(h.Events, from, func(e history.Event, index int) int { return e.Index - index })
+	if len(h.Events) == 0 {
+		return 0
+	}
+	return h.Events[min(i, len(h.Events)-1)].Time
+}
+
+// restarts tells of the phases in which all nodes were killed and started again.
+func restarts(h history.History, from, to int) (lines []string) {
+	for _, e := range h.Events {
+		if e.F != history.Phase || e.Index < from || e.Index > to {
+			continue
+		}
+		if n, err := history.DecodeNote(e); err == nil && n.Phase == history.Restart {
+			lines = append(lines, fmt.Sprintf("All nodes were killed and started again from %s.", place(e)))
+		}
+	}
+	return lines
 }
 
 func last(lines []string, n int) []string { return lines[max(0, len(lines)-n):] }

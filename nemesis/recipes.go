@@ -18,7 +18,7 @@ type recipe struct {
 // recipes is what we know to hit, with the class of bugs that each is for.
 var recipes = []recipe{
 	// A leader that lost its followers, or its time, still answers reads.
-	{"stale-reads", [][]string{{"partition-leader"}, {"pause"}}, 3, staleReads},
+	{"stale-reads", [][]string{{"partition-leader"}, {"pause"}, {"partition-minority"}}, 3, staleReads},
 	// A vote, term or promise that is not durable is given twice.
 	{"votes", [][]string{{"kill"}}, 3, votes},
 	// A write is acknowledged before a majority has it. Killing the leader would
@@ -41,21 +41,26 @@ var recipes = []recipe{
 
 // recipe draws one if the faults allow it, and offers it to add.
 func (d *drawer) recipe(r recipe, add func(act)) {
-	if !d.o.Recipes || d.o.Nodes < r.least {
-		return
-	}
-	var ways [][]string
-	for _, w := range r.ways {
-		if !slices.ContainsFunc(w, func(f string) bool { return !d.allowed(f) }) {
-			ways = append(ways, w)
-		}
-	}
+	ways := d.ways(r)
 	if len(ways) == 0 {
 		return
 	}
 	s := &script{d: d}
 	r.write(s, ways[d.r.IntN(len(ways))])
 	add(act{steps: s.steps, length: s.at + s.waits, recipe: r.name})
+}
+
+// ways are those of the recipe that the faults, the size and the options allow.
+func (d *drawer) ways(r recipe) (out [][]string) {
+	if !d.o.Recipes || d.o.Nodes < r.least {
+		return nil
+	}
+	for _, w := range r.ways {
+		if !slices.ContainsFunc(w, func(f string) bool { return !d.allowed(f) }) {
+			out = append(out, w)
+		}
+	}
+	return out
 }
 
 func (d *drawer) allowed(fault string) bool {
@@ -125,7 +130,18 @@ func (s *script) hold() {
 	s.wait(least, max(least, min(s.elections(windowMost), s.d.o.Duration/8)))
 }
 
+// staleReads takes the leader away for long, or, since it steps down when it has
+// heard nobody for a while, cuts it off with a minority again and again.
 func staleReads(s *script, way []string) {
+	if way[0] == "partition-minority" {
+		for range s.rounds(4, 6) {
+			id := s.inject(way[0], "leader-minority")
+			s.wait(s.elections(1), s.elections(2))
+			s.heal(id)
+			s.wait(s.elections(1), s.elections(2))
+		}
+		return
+	}
 	id := s.inject(way[0], "leader")
 	s.hold()
 	s.heal(id)

@@ -159,10 +159,14 @@ func (d *drawer) acts() []act {
 	}
 	for miss := 0; miss < 3 && left > 0; { // three that don't fit end it
 		before := len(out)
-		if n := d.r.IntN(2 * len(recipes)); n < len(recipes) {
-			d.recipe(recipes[n], add)
-		} else {
+		n := d.r.IntN(2 * len(recipes))
+		switch {
+		case n >= len(recipes):
 			add(d.plain(1 + d.r.IntN(2)))
+		case d.ways(recipes[n]) == nil:
+			continue // what the faults don't allow says nothing of the room that is left
+		default:
+			d.recipe(recipes[n], add)
 		}
 		if len(out) == before {
 			miss++

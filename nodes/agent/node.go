@@ -167,8 +167,9 @@ func (n *node) kill() error {
 	if err := signalGroup(n.proc.pid, syscall.SIGKILL); err != nil {
 		return err
 	}
-	if !poll(killWait, func() bool { return !n.runs() && len(group(n.proc.pid)) == 0 }) {
-		return fmt.Errorf("agent: group %d still lives %s after SIGKILL: %v", n.proc.pid, killWait, group(n.proc.pid))
+	poll(killWait, func() bool { return !n.runs() && len(group(n.proc.pid)) == 0 })
+	if left := group(n.proc.pid); n.runs() || len(left) > 0 {
+		return fmt.Errorf("agent: group %d still lives %s after SIGKILL: %v", n.proc.pid, killWait, left)
 	}
 	return nil
 }

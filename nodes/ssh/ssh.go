@@ -296,7 +296,7 @@ func membersOf(rs []*remote) ([]nodes.Member, error) {
 		}
 	}
 	if slices.ContainsFunc(rs, func(r *remote) bool { return r.e.ports != rs[0].e.ports }) {
-		return nil, errors.New("ssh: the hosts file gives hosts different ports:, but the probes of links need one for all; remedy: ports: in defaults:")
+		return nil, errors.New("ssh: the hosts file gives hosts different ports, but the probes of links need one for all; remedy: say ports in defaults")
 	}
 	return out, nil
 }
