@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -68,7 +67,7 @@ func unknownKV(c *cobra.Command, args []string) error {
 			names = append(names, o.Name())
 		}
 	}
-	return usageError{fmt.Errorf("kv has no operation %q; did you mean %q? There are %s", args[0], nearest(args[0], names), strings.Join(names, ", "))}
+	return usageError{fmt.Errorf("kv has no operation %q; %s", args[0], meant(args[0], names))}
 }
 
 func newKVGet(t *kvTarget) *cobra.Command {
@@ -175,7 +174,7 @@ func (t *kvTarget) check() error {
 	case t.timeout <= 0:
 		return fmt.Errorf("--timeout must be above 0, not %s", t.timeout)
 	case t.mode != "" && t.mode != nodes.ModeIndex && t.mode != nodes.ModeLog:
-		return fmt.Errorf("--mode is index or log, not %q; did you mean %s?", t.mode, nearest(t.mode, []string{nodes.ModeIndex, nodes.ModeLog}))
+		return fmt.Errorf("--mode %q: %s", t.mode, meant(t.mode, []string{nodes.ModeIndex, nodes.ModeLog}))
 	}
 	return nil
 }

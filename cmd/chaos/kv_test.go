@@ -95,7 +95,7 @@ func TestKVEnds(t *testing.T) {
 		{"add k 1.5", kv.Response{}, false, 64, "not a whole number"},
 		{"cas k b", kv.Response{}, false, 64, "cas takes KEY OLD NEW"},
 		{"put k", kv.Response{}, false, 64, "usage: chaos kv put KEY VALUE"},
-		{"get k --mode inde", kv.Response{}, false, 64, "did you mean index?"},
+		{"get k --mode inde", kv.Response{}, false, 64, `did you mean "index"?`},
 		{"get k --timeout 0s", kv.Response{}, false, 64, "--timeout must be above 0"},
 		{"get k --cluster=", kv.Response{}, false, 64, "--cluster must name"},
 		{"get k --node nowhere", kv.Response{}, false, 64, "HOST:PORT"},

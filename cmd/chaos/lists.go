@@ -42,17 +42,23 @@ func pick[T named](flag, name string, list []T) (T, error) {
 		names = append(names, v.Name())
 	}
 	var none T
-	meant := ""
-	if near := nearest(name, names); near != "" {
-		meant = fmt.Sprintf("did you mean %q? ", near)
+	return none, usageError{fmt.Errorf("--%s %q: %s", flag, name, meant(name, names))}
+}
+
+// meant names the right one that is near, and all there are.
+func meant(wrong string, names []string) string {
+	all := "there are " + strings.Join(names, ", ")
+	if near := nearest(wrong, names); near != "" {
+		return fmt.Sprintf("did you mean %q? T", near) + all[1:]
 	}
-	return none, usageError{fmt.Errorf("--%s %q: %sThere are %s", flag, name, meant, strings.Join(names, ", "))}
+	return all
 }
 
 // nearest is the name with the least edit distance, "" where none is near.
 func nearest(to string, names []string) string {
+	to = strings.ToLower(to)
 	near := slices.MinFunc(names, func(a, b string) int { return distance(to, a) - distance(to, b) })
-	if 2*distance(to, near) > max(len(to), 2) {
+	if distance(to, near) > max(len(to)/2, 2) {
 		return ""
 	}
 	return near

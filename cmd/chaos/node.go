@@ -105,7 +105,7 @@ func (f *nodeFlags) run(ctx context.Context) error {
 			return paxos.New(o, paxos.Classic)
 		}, paxos.Codec{})
 	}
-	return usageError{fmt.Errorf("--system %q: did you mean %q? There are %s", f.system, nearest(f.system, nodes.OursNames()), strings.Join(nodes.OursNames(), ", "))}
+	return usageError{fmt.Errorf("--system %q: %s", f.system, meant(f.system, nodes.OursNames()))}
 }
 
 // options checks the flags.

@@ -80,7 +80,7 @@ func TestClip(t *testing.T) {
 
 // The name that was meant is the nearest.
 func TestNearest(t *testing.T) {
-	for wrong, want := range map[string]string{"raf": "raft", "paxi": "paxos", "paxos-clasic": "paxos-classic", "": "raft", "PAXOS": "raft"} {
+	for wrong, want := range map[string]string{"raf": "raft", "paxi": "paxos", "paxos-clasic": "paxos-classic", "": "", "PAXOS": "paxos", "postgres": ""} {
 		if got := nearest(wrong, []string{"raft", "paxos", "paxos-classic"}); got != want {
 			t.Errorf("%q: %q, want %q", wrong, got, want)
 		}
