@@ -246,6 +246,9 @@ func TestSilentNode(t *testing.T) {
 		t.Skip("it waits until chaos gives up")
 	}
 	if _, err := os.Stat("/proc/self/environ"); err != nil {
+		if needed("namespaces") {
+			t.Fatal("there is no /proc")
+		}
 		t.Skip("nodes are found through /proc")
 	}
 	t.Parallel()

@@ -98,6 +98,9 @@ func newNamespace(t *testing.T) netns.NsHandle {
 	defer old.Close()
 	ns, err := netns.New()
 	if err != nil {
+		if required("root") {
+			t.Fatalf("a network namespace can't be made here: %v", err)
+		}
 		t.Skipf("a network namespace can't be made here (%v); it needs root", err)
 	}
 	must(t, netns.Set(old))

@@ -246,13 +246,13 @@ func TestClean(t *testing.T) {
 	dir := t.TempDir()
 	gone := exec.Command("true")
 	if err := gone.Run(); err != nil {
-		t.Skipf("no program to run: %v", err)
+		t.Fatalf("no program to run: %v", err)
 	}
 	start := func(harness string) *exec.Cmd {
 		cmd := exec.Command("sleep", "600")
 		cmd.Env = []string{runMark + "=" + dir, harnessMark + "=" + harness}
 		if err := cmd.Start(); err != nil {
-			t.Skipf("no program to run: %v", err)
+			t.Fatalf("no program to run: %v", err)
 		}
 		return cmd
 	}

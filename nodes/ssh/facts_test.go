@@ -46,6 +46,9 @@ func TestFactsScript(t *testing.T) {
 	folder := t.TempDir() + "/a b'c"
 	out, err := exec.Command("sh", "-c", factsScript, "chaos", folder, "no", "none").CombinedOutput()
 	if err != nil {
+		if required("ssh") {
+			t.Fatalf("no shell like those of hosts: %v\n%s", err, out)
+		}
 		t.Skipf("no shell like those of hosts: %v", err)
 	}
 	f, err := parseFacts(string(out))

@@ -37,6 +37,9 @@ func program(t *testing.T) string {
 		t.Fatal(err)
 	}
 	if _, err := exec.LookPath("go"); err != nil {
+		if strings.Contains(os.Getenv("CHAOS_REQUIRE"), "ssh") {
+			t.Fatalf("the nodes can't be built: %v", err)
+		}
 		t.Skipf("the nodes can't be built: %v", err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), buildWait)

@@ -21,6 +21,9 @@ func FuzzCommandLine(f *testing.F) {
 		}
 	}
 	if len(shells) == 0 {
+		if required("ssh") {
+			f.Fatal("there is no shell")
+		}
 		f.Skip("there is no shell")
 	}
 	f.Fuzz(func(t *testing.T, a, b string) {

@@ -118,6 +118,9 @@ func TestPlainUser(t *testing.T) {
 func TestCapabilities(t *testing.T) {
 	l := needLab(t)
 	if _, err := exec.LookPath("setcap"); err != nil {
+		if required("sudo") {
+			t.Fatal(err)
+		}
 		t.Skip(err)
 	}
 	p := l.as(t, "plain", 1)
