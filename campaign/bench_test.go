@@ -18,7 +18,7 @@ func BenchmarkRecord(b *testing.B) {
 		b.Fatal(err)
 	}
 	rec.use(&closedLoop{f: history.Write, nodes: 5, end: time.Hour})
-	w := &worker{load: &load{rec: rec, members: make([]nodes.Member, 5)}, session: 1}
+	w := &worker{load: &load{rec: rec, members: make([]nodes.Member, 5)}, identity: identity{session: 1, draw: newSession}}
 	before := cpu(b)
 	for b.Loop() {
 		_, e, _, _ := rec.next(w)

@@ -150,7 +150,7 @@ func (r *run) carryOut(ctx context.Context) (interrupted string, err error) {
 // watch starts what looks on: observers, incidents, progress.
 func (r *run) watch(ctx context.Context, pumps *sync.WaitGroup) {
 	r.seen = observe(ctx, r.rec, r.System, r.cluster)
-	r.storm = newStorm(r.rec, r.cluster, r.seen)
+	r.storm = newStorm(r.rec, r.cluster, r.seen.current)
 	pumps.Add(1)
 	go func() {
 		defer pumps.Done()

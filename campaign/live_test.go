@@ -257,7 +257,7 @@ func TestBrokenRecordEndsTheStorm(t *testing.T) {
 	r := &run{Live: l}
 	r.rec, _ = record(t)
 	r.cluster = memoryCluster{w}
-	r.storm = newStorm(r.rec, r.cluster, &observer{rec: r.rec, claims: map[nodes.ID]claim{}})
+	r.storm = newStorm(r.rec, r.cluster, (&observer{rec: r.rec}).current)
 	r.rec.fault(errors.New("no space left on device"))
 	if why := r.strike(t.Context()); !strings.Contains(why, "no space left on device") {
 		t.Errorf("the storm ended because: %q", why)

@@ -28,6 +28,7 @@ type load struct {
 	members []nodes.Member
 	options nodes.Options
 	nonce   string
+	start   time.Time // what the times of late copies count from
 	rate    pace
 	workers []*worker
 	hard    context.Context // bounds operations under way; ended by hurry
@@ -35,14 +36,14 @@ type load struct {
 }
 
 func newLoad(rec *recorder, s nodes.System, c nodes.Cluster, o nodes.Options, nonce string, spec Spec) *load {
-	l := &load{rec: rec, system: s, cluster: c, members: c.Members(), options: o, nonce: nonce}
+	l := &load{rec: rec, system: s, cluster: c, members: c.Members(), options: o, nonce: nonce, start: time.Now()}
 	if spec.Rate > 0 {
 		l.rate = pace{every: time.Second / time.Duration(spec.Rate)}
 	}
 	l.resume()
 	for i := range spec.Concurrency {
-		w := &worker{load: l, number: i, process: i, clients: make([]nodes.Client, len(l.members))}
-		w.session = newSession()
+		w := &worker{load: l, clients: make([]nodes.Client, len(l.members)),
+			identity: identity{number: i, workers: spec.Concurrency, process: i, session: newSession(), draw: newSession}}
 		l.workers = append(l.workers, w)
 	}
 	return l
@@ -109,24 +110,12 @@ func (p *pace) wait() time.Duration {
 	return d
 }
 
-// A worker is one client at a time: its process retires at info, and the worker
-// goes on under a new number and a new session.
+// A worker is one client at a time, as its identity says.
 type worker struct {
-	load     *load
-	number   int
-	process  int
-	session  uint64
-	sequence uint64
-	clients  []nodes.Client // by member; opened when first needed
-	doubles  []double
-}
-
-// A double is a late further copy of an operation that has already ended.
-type double struct {
-	due     time.Time
-	node    int
-	event   history.Event
-	timeout time.Duration
+	identity
+	load    *load
+	clients []nodes.Client // by member; opened when first needed
+	doubles doubles
 }
 
 func newSession() uint64 {
@@ -137,7 +126,7 @@ func newSession() uint64 {
 
 func (w *worker) run(ctx context.Context) {
 	for ctx.Err() == nil {
-		w.sendDoubles(ctx)
+		w.sendDoubles()
 		if !sleep(ctx, w.load.rate.wait()) {
 			return
 		}
@@ -155,117 +144,39 @@ func (w *worker) run(ctx context.Context) {
 	}
 }
 
-// perform sends the operation, and again where the workload says so, and grades
-// all attempts as one: ok if any was, fail only if all certainly failed.
+// perform sends the operation, and again where the workload says so.
 func (w *worker) perform(op workload.Op, invoke history.Event) history.Event {
 	if w.session == 0 {
 		panic("campaign: a worker without a session")
 	}
-	timeout := min(op.Timeout, opTimeoutMax)
-	retries, doubles := split(op.Retries)
-	if len(retries) > 0 {
-		timeout = min(timeout, retries[0].After)
+	a := begin(op, invoke)
+	for node, timeout, ok := a.next(); ok; node, timeout, ok = a.next() {
+		a.ended(w.send(node, invoke, a.count, timeout))
 	}
-	done := w.send(op.Node, invoke, 1, timeout)
-	for i, r := range retries {
-		if done.Type != history.Info {
-			break
-		}
-		timeout := r.Timeout
-		if i+1 < len(retries) {
-			timeout = min(timeout, retries[i+1].After)
-		}
-		done = merge(done, w.send(r.Node, invoke, i+2, timeout))
-	}
-	w.keep(doubles, invoke, done)
-	w.account(op, done)
-	return done
+	w.doubles.keep(&a, time.Since(w.load.start))
+	w.account(op, a.done)
+	return a.done
 }
 
-// account keeps process and session in step with what happened. A process
-// retires at info. A session exists once its first command was executed: until
-// then a certain failure leaves nothing to go on with.
-func (w *worker) account(op workload.Op, done history.Event) {
-	switch {
-	case done.Type == history.Info:
-		w.process += len(w.load.workers)
-		w.session, w.sequence = newSession(), 0
-	case sessionless(op):
-	case done.Type == history.Ok:
-		w.sequence++
-	case w.sequence == 0:
-		w.session = newSession()
-	default:
-		w.sequence++ // never the same number for two commands
-	}
-}
-
-// sessionless tells whether the operation goes past the log, where sessions live:
-// a read does unless its mode says otherwise.
-func sessionless(op workload.Op) bool { return op.F == history.Read && op.Mode != nodes.ModeLog }
-
-func split(all []workload.Retry) (retries, doubles []workload.Retry) {
-	for _, r := range all {
-		if r.Always {
-			doubles = append(doubles, r)
-		} else {
-			retries = append(retries, r)
-		}
-	}
-	return retries, doubles
-}
-
-// merge grades two attempts as one. An attempt that certainly failed says
-// nothing about an earlier one that perhaps happened.
-func merge(before, after history.Event) history.Event {
-	if before.Type == history.Info && after.Type == history.Fail {
-		before.Attempts = after.Attempts
-		return before
-	}
-	return after
-}
-
-// keep stores late copies. What certainly failed is never sent again: that
-// would make it happen.
-func (w *worker) keep(doubles []workload.Retry, invoke, done history.Event) {
-	for _, r := range doubles {
-		if done.Type != history.Fail && len(w.doubles) < doublesMax {
-			w.doubles = append(w.doubles, double{time.Now().Add(r.After), r.Node, invoke, r.Timeout})
-		}
-	}
-}
-
-func (w *worker) sendDoubles(ctx context.Context) {
+func (w *worker) sendDoubles() {
 	if len(w.doubles) == 0 {
 		return
 	}
-	now, kept := time.Now(), w.doubles[:0]
-	for _, d := range w.doubles {
-		if now.Before(d.due) {
-			kept = append(kept, d)
-			continue
-		}
-		w.send(d.node, d.event, 2, min(d.timeout, doubleTimeout))
+	now := time.Since(w.load.start)
+	for d, ok := w.doubles.next(now); ok; d, ok = w.doubles.next(now) {
+		w.send(d.node, d.event, 2, d.timeout)
 	}
-	w.doubles = kept
 }
 
 // send makes one attempt at one node.
 func (w *worker) send(node int, invoke history.Event, attempt int, timeout time.Duration) history.Event {
 	ctx, cancel := context.WithTimeout(w.load.hard, timeout)
 	defer cancel()
-	out := invoke
-	out.Attempts, out.Value, out.Node = attempt, nil, w.load.name(node)
 	c, err := w.client(ctx, node)
 	if err != nil {
-		out.Type, out.Error = history.Fail, err.Error()
-		return out
+		return told(invoke, w.load.name(node), attempt, history.Event{Type: history.Fail, Error: err.Error()})
 	}
-	ask := invoke
-	ask.Key, ask.Attempts = w.load.nonce+"/"+invoke.Key, attempt
-	done := c.Do(ctx, ask)
-	out.Type, out.Value, out.At, out.Error = done.Type, done.Value, done.At, done.Error
-	return out
+	return told(invoke, w.load.name(node), attempt, c.Do(ctx, asked(invoke, w.load.nonce, attempt)))
 }
 
 func (w *worker) client(ctx context.Context, node int) (nodes.Client, error) {

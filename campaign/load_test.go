@@ -133,7 +133,7 @@ func TestDoubles(t *testing.T) {
 		if done.Type != first || done.Attempts != 1 || len(p.asked) != 1 {
 			t.Errorf("%s: completion %+v after %d sends", first, done, len(p.asked))
 		}
-		w.sendDoubles(t.Context())
+		w.sendDoubles()
 		if want := map[history.Type]int{history.Ok: 2, history.Info: 2, history.Fail: 1}[first]; len(p.asked) != want {
 			t.Errorf("%s: %d sends, want %d", first, len(p.asked), want)
 		}
@@ -142,7 +142,7 @@ func TestDoubles(t *testing.T) {
 				t.Errorf("%s: the double is %+v at %s", first, e, p.nodes[1])
 			}
 		}
-		if w.sendDoubles(t.Context()); len(w.doubles) != 0 {
+		if w.sendDoubles(); len(w.doubles) != 0 {
 			t.Errorf("%s: %d doubles are kept", first, len(w.doubles))
 		}
 	}
@@ -157,7 +157,7 @@ func TestDoublesAreBounded(t *testing.T) {
 	for range answers {
 		w.account(op, w.perform(op, invoke(w, op)))
 	}
-	w.sendDoubles(t.Context())
+	w.sendDoubles()
 	if len(w.doubles) != doublesMax || len(p.asked) != len(answers) {
 		t.Errorf("%d doubles in store, %d sends of %d", len(w.doubles), len(p.asked), len(answers))
 	}

@@ -16,27 +16,20 @@ const (
 	observedFor    = 500 * time.Millisecond // how long a node's claim counts as fresh
 )
 
-// An observer asks every node, one goroutine each, what it believes. Claims
-// choose victims and tell the story; they never judge.
+// An observer asks every node, one goroutine each, what it believes.
 type observer struct {
 	rec     *recorder
 	system  nodes.System
 	cluster nodes.Cluster
+	start   time.Time
 
-	mu     sync.Mutex
-	claims map[nodes.ID]claim
-	leader nodes.ID
-	term   uint64
-	ended  sync.WaitGroup
-}
-
-type claim struct {
-	status nodes.Status
-	at     time.Time
+	mu    sync.Mutex
+	seen  claims
+	ended sync.WaitGroup
 }
 
 func observe(ctx context.Context, rec *recorder, s nodes.System, c nodes.Cluster) *observer {
-	o := &observer{rec: rec, system: s, cluster: c, claims: map[nodes.ID]claim{}}
+	o := &observer{rec: rec, system: s, cluster: c, start: time.Now()}
 	for _, m := range c.Members() {
 		o.ended.Add(1)
 		go o.watch(ctx, m)
@@ -59,12 +52,7 @@ func (o *observer) watch(ctx context.Context, m nodes.Member) {
 // saw keeps the claim, and notes a change of leader in the history.
 func (o *observer) saw(id nodes.ID, s nodes.Status) {
 	o.mu.Lock()
-	o.claims[id] = claim{s, time.Now()}
-	leads := s.Role == "leader" || s.Role == "proposer"
-	changed := leads && s.Term >= o.term && (id != o.leader || s.Term > o.term)
-	if changed {
-		o.leader, o.term = id, s.Term
-	}
+	changed := o.seen.saw(id, s, time.Since(o.start))
 	o.mu.Unlock()
 	if changed {
 		o.rec.note(history.Info, history.Leader, history.Note{Leader: id.String(), Term: s.Term})
@@ -75,16 +63,50 @@ func (o *observer) saw(id nodes.ID, s nodes.Status) {
 func (o *observer) current() nodes.ID {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	return o.seen.current(time.Since(o.start))
+}
+
+// claims are what nodes said of themselves last. They choose victims and tell
+// the story; they never judge.
+type claims struct {
+	by     map[nodes.ID]claim
+	leader nodes.ID
+	term   uint64
+}
+
+type claim struct {
+	status nodes.Status
+	at     time.Duration
+}
+
+func (c claim) leads() bool { return c.status.Role == "leader" || c.status.Role == "proposer" }
+
+// saw keeps a claim, and tells whether it is of a new leader.
+func (c *claims) saw(id nodes.ID, s nodes.Status, now time.Duration) (changed bool) {
+	if c.by == nil {
+		c.by = map[nodes.ID]claim{}
+	}
+	made := claim{s, now}
+	c.by[id] = made
+	changed = made.leads() && s.Term >= c.term && (id != c.leader || s.Term > c.term)
+	if changed {
+		c.leader, c.term = id, s.Term
+	}
+	return changed
+}
+
+// current is the leader with the highest fresh claim; of equal ones the lowest ID.
+func (c *claims) current(now time.Duration) nodes.ID {
 	var best nodes.ID
 	var term uint64
-	for id, c := range o.claims {
-		leads := c.status.Role == "leader" || c.status.Role == "proposer"
-		if leads && time.Since(c.at) < observedFor && (best == 0 || c.status.Term > term) {
-			best, term = id, c.status.Term
+	for id, k := range c.by {
+		newer := best == 0 || k.status.Term > term || k.status.Term == term && id < best
+		if k.leads() && now-k.at < observedFor && newer {
+			best, term = id, k.status.Term
 		}
 	}
-	if best == 0 && o.leader != 0 && time.Since(o.claims[o.leader].at) < observedFor {
-		return o.claims[o.leader].status.Leader
+	if k, ok := c.by[c.leader]; best == 0 && ok && now-k.at < observedFor {
+		return k.status.Leader
 	}
 	return best
 }

@@ -1,11 +1,9 @@
 package campaign
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"sync"
 	"time"
 
@@ -29,15 +27,10 @@ const (
 type recorder struct {
 	start time.Time
 
-	mu       sync.Mutex
-	blocks   [][]history.Event // all full but the last
-	count    int               // events in all blocks
-	written  int               // events that the flusher has taken
-	gen      workload.Generator
-	ok, fail int
-	info     int
-	lastOk   time.Duration
-	full     bool
+	mu sync.Mutex
+	book
+	written int // events that the flusher has taken
+	full    bool
 
 	file    *os.File
 	broken  error // the first error of writing; guarded by mu
@@ -73,62 +66,29 @@ func (r *recorder) use(g workload.Generator) {
 func (r *recorder) next(w *worker) (op workload.Op, e history.Event, wait time.Duration, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	now := r.now()
-	op, wait, ok = r.gen.Next(now, w.number, w.process)
-	if !ok || wait > 0 {
-		return op, e, wait, ok
-	}
-	e = history.Event{Process: w.process, Type: history.Invoke, F: op.F, Key: op.Key, Value: op.Value,
-		Node: w.load.name(op.Node), Mode: op.Mode}
-	if !sessionless(op) {
-		e.Session, e.Sequence = w.session, w.sequence+1
-	}
-	e = r.add(e, now)
-	return op, e, 0, true
+	defer r.bound()
+	return r.book.next(r.now(), &w.identity, w.load.name)
 }
 
 // complete records how an operation ended.
 func (r *recorder) complete(e history.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	e = r.add(e, r.now())
-	switch e.Type {
-	case history.Ok:
-		r.ok++
-		r.lastOk = e.Time
-	case history.Fail:
-		r.fail++
-	case history.Info:
-		r.info++
-	}
+	defer r.bound()
+	r.book.complete(e, r.now())
 }
 
 // note records a nemesis event.
 func (r *recorder) note(t history.Type, f string, n history.Note) history.Event {
-	b, err := json.Marshal(n)
-	if err != nil {
-		panic(fmt.Sprintf("campaign: a note that can't be written: %v", err))
-	}
+	e := noteEvent(t, f, n)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.add(history.Event{Process: history.Nemesis, Type: t, F: f, Node: n.Node, Value: b}, r.now())
+	defer r.bound()
+	return r.add(e, r.now())
 }
 
-// add gives the event its place. The lock is held.
-func (r *recorder) add(e history.Event, now time.Duration) history.Event {
-	e.Index, e.Time = r.count, now
-	if r.count%blockEvents == 0 {
-		r.blocks = append(r.blocks, make([]history.Event, 0, blockEvents))
-	}
-	last := &r.blocks[len(r.blocks)-1]
-	*last = append(*last, e)
-	r.count++
-	r.full = r.count >= eventsMax
-	if r.gen != nil {
-		r.gen.Observe(e)
-	}
-	return e
-}
+// bound notes that the history is as long as it may get. The lock is held.
+func (r *recorder) bound() { r.full = r.count >= eventsMax }
 
 // counts is what the live line shows.
 type counts struct {
@@ -213,6 +173,3 @@ func (r *recorder) close() ([]history.Event, error) {
 	defer r.mu.Unlock()
 	return r.all(), errors.Join(r.broken, r.file.Sync(), r.file.Close())
 }
-
-// all is the whole history; the lock is held, or nobody records any more.
-func (r *recorder) all() []history.Event { return slices.Concat(r.blocks...) }

@@ -20,11 +20,16 @@ const (
 	howMax        = 12 // proofs in words kept in a note
 )
 
-// A storm carries a schedule out: one goroutine, which never overlaps its own calls.
+// A noter puts what happened into the history.
+type noter interface {
+	note(t history.Type, f string, n history.Note) history.Event
+}
+
+// A storm carries a schedule out: one owner, which never overlaps its own calls.
 type storm struct {
-	rec     *recorder
+	rec     noter
 	cluster nodes.Cluster
-	seen    *observer
+	leader  func() nodes.ID // as it is observed now
 	members []nodes.ID
 	live    []*injection
 	trouble []string                 // calls that failed outright
@@ -38,8 +43,8 @@ type injection struct {
 	effects []nodes.Effect
 }
 
-func newStorm(rec *recorder, c nodes.Cluster, seen *observer) *storm {
-	s := &storm{rec: rec, cluster: c, seen: seen}
+func newStorm(rec noter, c nodes.Cluster, leader func() nodes.ID) *storm {
+	s := &storm{rec: rec, cluster: c, leader: leader}
 	for _, m := range c.Members() {
 		s.members = append(s.members, m.ID)
 	}
@@ -51,13 +56,19 @@ func newStorm(rec *recorder, c nodes.Cluster, seen *observer) *storm {
 func (s *storm) run(ctx context.Context, schedule nemesis.Schedule) {
 	start, cursor := time.Now(), nemesis.NewCursor(schedule)
 	for !cursor.Done() && ctx.Err() == nil {
-		step, wait, due := cursor.Next(time.Since(start), s.seen.current())
-		if due {
-			s.fire(ctx, step)
-		} else if !sleep(ctx, min(wait, conditionPoll)) {
+		if wait, due := s.strike(ctx, cursor, time.Since(start)); !due && !sleep(ctx, wait) {
 			return
 		}
 	}
+}
+
+// strike fires the step that is due; if none is, it says when to ask again.
+func (s *storm) strike(ctx context.Context, cursor *nemesis.Cursor, now time.Duration) (wait time.Duration, due bool) {
+	step, wait, due := cursor.Next(now, s.leader())
+	if due {
+		s.fire(ctx, step)
+	}
+	return min(wait, conditionPoll), due
 }
 
 func (s *storm) fire(ctx context.Context, step nemesis.Step) {
@@ -77,7 +88,7 @@ func (s *storm) fire(ctx context.Context, step nemesis.Step) {
 // inject resolves the victims, records the command, and carries it out. That
 // the cluster failed to is a note without proof: the window does not count.
 func (s *storm) inject(ctx context.Context, step nemesis.Step) error {
-	fired, effects, err := nemesis.Fire(step, s.members, s.seen.current(), s.down())
+	fired, effects, err := nemesis.Fire(step, s.members, s.leader(), s.down())
 	if err != nil {
 		return err
 	}

@@ -20,8 +20,7 @@ func stormy(t *testing.T) (*world, *storm, *recorder) {
 	w.count = 5
 	r, _ := record(t)
 	t.Cleanup(func() { r.close() })
-	seen := &observer{rec: r, claims: map[nodes.ID]claim{}}
-	return w, newStorm(r, memoryCluster{w}, seen), r
+	return w, newStorm(r, memoryCluster{w}, (&observer{rec: r}).current), r
 }
 
 func inject(id, fault, victims string) nemesis.Step {
@@ -222,7 +221,7 @@ func TestHealOfNothing(t *testing.T) {
 func TestObserver(t *testing.T) {
 	r, _ := record(t)
 	defer r.close()
-	o := &observer{rec: r, claims: map[nodes.ID]claim{}}
+	o := &observer{rec: r, start: time.Now().Add(-time.Minute)}
 	claims := func(id nodes.ID, role string, term uint64) {
 		var s nodes.Status
 		s.ID, s.Role, s.Term = id, role, term
@@ -242,7 +241,7 @@ func TestObserver(t *testing.T) {
 	if got := o.current(); got != 3 {
 		t.Errorf("%s leads, not n3", got)
 	}
-	o.claims[3] = claim{o.claims[3].status, time.Now().Add(-2 * observedFor)}
+	o.seen.by[3] = claim{o.seen.by[3].status, o.seen.by[3].at - 2*observedFor}
 	if got := o.current(); got != 1 {
 		t.Errorf("n3 was not heard of for long, and %s leads", got)
 	}

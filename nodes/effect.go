@@ -22,6 +22,9 @@ const (
 	Reordered  EffectKind = "reordered"  // PerMille of the packets wait Delay longer, and those after them overtake them
 	Limited    EffectKind = "limited"    // Rate bytes pass in a second, one packet after the other; what finds the queue full is lost
 	Reset      EffectKind = "reset"      // connections are reset once; new ones are reset too
+	Skewed     EffectKind = "skewed"     // the node's clock runs PerMille faster (slower: below 0)
+	DiskFails  EffectKind = "disk-fails" // writes and syncs of the node's disk answer an error
+	Damaged    EffectKind = "damaged"    // a bit of the node's journal is turned over while it is down
 )
 
 // The bounds of weather: what lies outside can't be brought about or proven in
@@ -33,6 +36,7 @@ const (
 	RateMax     = 10_000_000 // bytes a second
 	HoldMin     = time.Millisecond
 	HoldMax     = 50 * time.Millisecond // of what is reordered
+	SkewMax     = 500                   // per mille
 )
 
 // An Effect is one thing wrong with one node or one directed link.
@@ -66,6 +70,8 @@ func (e Effect) Bounded() bool {
 		return chance
 	case Reordered:
 		return chance && e.Delay >= HoldMin && e.Delay <= HoldMax
+	case Skewed:
+		return e.PerMille >= -SkewMax && e.PerMille <= SkewMax && e.PerMille != 0
 	case Limited:
 		return inside && e.Rate >= RateMin && e.Rate <= RateMax
 	}
@@ -75,6 +81,9 @@ func (e Effect) Bounded() bool {
 // String reads "n3 frozen", "n1→n2 cut", "clients→n2 delayed 20ms±5ms",
 // "n1→n2 lossy 2.5%", "n1→n2 reordered 10% by 5ms", "n1→n2 limited 100kB/s".
 func (e Effect) String() string {
+	if e.Kind == Skewed {
+		return fmt.Sprintf("%s %s by %+d‰", e.Node, e.Kind, e.PerMille)
+	}
 	if !e.OnLink() {
 		return fmt.Sprintf("%s %s", e.Node, e.Kind)
 	}

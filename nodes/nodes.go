@@ -5,7 +5,9 @@ package nodes
 
 import (
 	"context"
+	"fmt"
 	"net"
+	"strings"
 	"time"
 
 	"chaos/history"
@@ -54,6 +56,19 @@ type Knobs struct {
 	ElectionTicks   int           `json:"election_ticks"`             // base of [base, 2*base); default 20
 	SnapshotEntries int           `json:"snapshot_entries,omitempty"` // applied entries between snapshots; 0: the default, 10000
 	CrashAt         string        `json:"crash_at,omitempty"`         // "n2:sync:40": n2 kills itself at its 40th passage of that crash point
+}
+
+// Crash takes CrashAt apart: the node, and "sync:40". Both are empty where
+// nothing is armed.
+func (k Knobs) Crash() (id ID, spec string, err error) {
+	if k.CrashAt == "" {
+		return 0, "", nil
+	}
+	name, spec, ok := strings.Cut(k.CrashAt, ":")
+	if id, err = ParseID(name); err != nil || !ok {
+		return 0, "", fmt.Errorf("nodes: %q is not of the form n2:sync:40", k.CrashAt)
+	}
+	return id, spec, nil
 }
 
 // An Exec is how to start one node.

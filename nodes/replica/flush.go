@@ -120,6 +120,7 @@ func (n *Node[M, R]) apply() error {
 	for _, e := range n.out.Committed {
 		r := n.machine.Apply(e)
 		n.term = e.Term
+		n.config.Applied(e, r)
 		if e.Command.Origin == n.config.Options.ID && e.Kind == consensus.Normal {
 			if w, ok := n.waiting.take(e.Command.Serial); ok {
 				n.config.Replier.Reply(w.ticket.Conn, kv.Respond(w.ticket.Request, r))

@@ -105,6 +105,8 @@ type Config[M, R any] struct {
 	// by the Node's owner. Nil: work is done at once. Snapshots are written,
 	// segments prepared and old files removed by it, one at a time.
 	Background func(work func() error, done func(error))
+	// Applied sees every entry that was applied, and what it came to; may be nil.
+	Applied func(e consensus.Entry, r kv.Result)
 	// Log takes one line for people; may be nil.
 	Log func(string)
 }
@@ -174,6 +176,9 @@ func (c Config[M, R]) withDefaults() Config[M, R] {
 	}
 	if c.Crash == nil {
 		c.Crash = func(string) {}
+	}
+	if c.Applied == nil {
+		c.Applied = func(consensus.Entry, kv.Result) {}
 	}
 	if c.Log == nil {
 		c.Log = func(string) {}
@@ -289,6 +294,10 @@ func (n *Node[M, R]) step(out consensus.Output[M, R]) error {
 	}
 	return nil
 }
+
+// Position is how far the state machine has come, and the hash chain over what
+// it applied.
+func (n *Node[M, R]) Position() (index, hash uint64) { return n.machine.Applied(), n.machine.Hash() }
 
 // Close closes the files and returns the error that ended the node, if one did.
 func (n *Node[M, R]) Close() error {

@@ -1,0 +1,96 @@
+package sim
+
+import (
+	"fmt"
+
+	"chaos/nodes"
+	"chaos/nodes/consensus"
+	"chaos/nodes/kv"
+)
+
+// A ledger is what all state machines of one cluster must agree on: at each
+// index one result, one hash, and each command of a session carried out once.
+// The node that is first at an index sets what the others are held to.
+type ledger struct {
+	results []uint64 // by index: a fingerprint of what the entry came to; 0: nobody was there yet
+	hashes  []uint64 // by index: the hash chain, where a step ended there
+	once    map[command]uint64
+}
+
+// A command is one command of a session.
+type command struct{ session, sequence uint64 }
+
+func newLedger() ledger { return ledger{once: map[command]uint64{}} }
+
+// applied is called by a node for each entry that its state machine has applied.
+func (h *host) applied(e consensus.Entry, r kv.Result) {
+	w := h.world
+	l := &w.ledger
+	f := fingerprint(r)
+	for uint64(len(l.results)) <= e.Index {
+		l.results = append(l.results, 0)
+	}
+	switch seen := l.results[e.Index]; {
+	case seen == 0:
+		l.results[e.Index] = f
+		w.check(l.first(h.id, e, r))
+	case seen != f:
+		w.check(&consensus.Breach{Invariant: "result-agreement", Node: h.id,
+			Detail: fmt.Sprintf("entry %d came to %s here and to something else at another node", e.Index, r.Status)})
+	}
+}
+
+// first holds a command that is applied for the first time anywhere to its
+// session: it is carried out once, whatever the number of its copies.
+func (l *ledger) first(id nodes.ID, e consensus.Entry, r kv.Result) error {
+	if e.Kind != consensus.Normal || r.Status != kv.Done || r.Index != e.Index {
+		return nil
+	}
+	c, err := kv.DecodeCommand(e.Command.Data)
+	if err != nil || c.Op == kv.Get {
+		return nil
+	}
+	key := command{c.Session, c.Sequence}
+	if at, twice := l.once[key]; twice {
+		return &consensus.Breach{Invariant: "applied-once", Node: id,
+			Detail: fmt.Sprintf("%s of %s, command %d of its session, was carried out at index %d and again at %d", c.Op, c.Key, c.Sequence, at, e.Index)}
+	}
+	l.once[key] = e.Index
+	return nil
+}
+
+// position compares the hash chain of a node with that of others at the index.
+func (w *World) position(id nodes.ID, index, hash uint64) {
+	l := &w.ledger
+	for uint64(len(l.hashes)) <= index {
+		l.hashes = append(l.hashes, 0)
+	}
+	switch seen := l.hashes[index]; {
+	case index == 0 || seen == hash:
+	case seen == 0:
+		l.hashes[index] = hash
+	default:
+		w.check(&consensus.Breach{Invariant: "state-agreement", Node: id,
+			Detail: fmt.Sprintf("the hash over the first %d entries is %016x here and %016x at another node", index, hash, seen)})
+	}
+}
+
+// fingerprint is a number for a result; it is never 0.
+func fingerprint(r kv.Result) uint64 {
+	h := uint64(14695981039346656037) // FNV-1a
+	add := func(b []byte) {
+		for _, v := range b {
+			h = (h ^ uint64(v)) * 1099511628211
+		}
+	}
+	swapped := byte(0)
+	if r.Swapped {
+		swapped = 1
+	}
+	add([]byte{byte(r.Status), byte(r.Value.Kind), swapped, byte(len(r.Value.List)), byte(len(r.Value.List) >> 8)})
+	add(r.Value.Text)
+	if n := len(r.Value.List); n > 0 {
+		add(r.Value.List[n-1])
+	}
+	return (h ^ r.Index*0x9e3779b97f4a7c15) | 1
+}
