@@ -40,9 +40,13 @@ func (r *run) revive(ctx context.Context, id nodes.ID) {
 // missedCrash notes that a crash point which the plan armed was never passed
 // often enough: the run does not show what it was made for.
 func (r *run) missedCrash() {
-	if at := r.Plan.Spec.Knobs.CrashAt; at != "" && !r.crashed.Load() {
-		node, point, _ := strings.Cut(at, ":")
-		r.rec.note(history.Info, history.Incident, history.Note{Node: node,
-			Detail: fmt.Sprintf("the crash point %s was never reached; a smaller count or a longer run reaches it", point)})
+	if note, missed := missedCrash(r.Plan.Spec.Knobs.CrashAt, r.crashed.Load()); missed {
+		r.rec.note(history.Info, history.Incident, note)
 	}
+}
+
+func missedCrash(armed string, reached bool) (note history.Note, missed bool) {
+	node, point, _ := strings.Cut(armed, ":")
+	return history.Note{Node: node, Detail: fmt.Sprintf("the crash point %s was never reached; a smaller count or a longer run reaches it", point)},
+		armed != "" && !reached
 }

@@ -16,6 +16,7 @@ import (
 
 	"chaos/nemesis"
 	"chaos/nodes"
+	"chaos/nodes/sim"
 	"chaos/workload"
 )
 
@@ -46,7 +47,8 @@ type Spec struct {
 	KeyOps      int            `json:"key_ops,omitempty"`
 	Mix         map[string]int `json:"mix,omitempty"` // weight of each function
 	Knobs       Knobs          `json:"knobs"`
-	Lease       Duration       `json:"lease"` // how long a fault lives when nobody renews it
+	Lease       Duration       `json:"lease"`         // how long a fault lives when nobody renews it
+	Sim         *sim.Settings  `json:"sim,omitempty"` // what a simulated world is like; other providers pass it over
 }
 
 // Knobs are the nodes' settings as a plan writes them.
@@ -149,7 +151,11 @@ func (s Spec) Check() error {
 		}
 	}
 	d := time.Duration(s.Duration)
-	return errors.Join(
+	var world error
+	if s.Sim != nil {
+		world = s.Sim.Check()
+	}
+	return errors.Join(world,
 		between("--nodes", s.Nodes, 1, NodesMax),
 		between("--concurrency", s.Concurrency, 1, ConcurrencyMax),
 		between("--rate", s.Rate, 0, 1_000_000),

@@ -15,6 +15,7 @@ type ledger struct {
 	results []uint64 // by index: a fingerprint of what the entry came to; 0: nobody was there yet
 	hashes  []uint64 // by index: the hash chain, where a step ended there
 	once    map[command]uint64
+	count   uint64 // entries applied, over all nodes
 }
 
 // A command is one command of a session.
@@ -26,6 +27,7 @@ func newLedger() ledger { return ledger{once: map[command]uint64{}} }
 func (h *host) applied(e consensus.Entry, r kv.Result) {
 	w := h.world
 	l := &w.ledger
+	l.count++
 	f := fingerprint(r)
 	for uint64(len(l.results)) <= e.Index {
 		l.results = append(l.results, 0)

@@ -113,32 +113,39 @@ func (w *World) Wake(at time.Duration, slot int32) {
 	w.push(event{at: max(int64(at), w.now), kind: evWake, slot: slot})
 }
 
-// Step lets the next thing happen. It is false when there is none, which a
-// world with a running node never says, and after a breach.
-func (w *World) Step() (more bool) {
-	if len(w.queue.items) == 0 || w.breach != nil {
-		return false
+// Run lets happen what is due up to a time, and no longer. It is false after a breach.
+func (w *World) Run(until time.Duration) bool {
+	for w.breach == nil {
+		if !w.some(int64(until)) {
+			break
+		}
 	}
-	defer w.rescue(&more)
+	w.now = max(w.now, int64(until))
+	return w.breach == nil
+}
+
+// some lets up to stride events happen, none later than until. It is false when
+// nothing more is due then.
+func (w *World) some(until int64) (more bool) {
+	defer w.rescue()
 	for range stride {
+		if len(w.queue.items) == 0 || w.queue.items[0].at > until || w.breach != nil {
+			return false
+		}
 		e := w.queue.pop()
 		w.now = e.at
 		w.events++
 		w.happen(&e)
-		if len(w.queue.items) == 0 || w.breach != nil {
-			return false
-		}
 	}
 	return true
 }
 
-// stride is how many events happen in one Step: the guard against panics is
-// put up once for all of them.
-const stride = 32
+// stride is how many events happen under one guard against panics.
+const stride = 256
 
 // rescue makes a panic of a node that node's own: it ends, and the world goes
 // on. Any other panic is a mistake of the simulator.
-func (w *World) rescue(more *bool) {
+func (w *World) rescue() {
 	h := w.inside
 	if h == nil {
 		return
@@ -147,7 +154,6 @@ func (w *World) rescue(more *bool) {
 		w.inside = nil
 		w.breach = &consensus.Breach{Invariant: "panic", Node: h.id, Detail: fmt.Sprint(p)}
 		w.trace(h.id, "panics: %v\n%s", p, debug.Stack())
-		*more = false
 	}
 }
 
@@ -260,3 +266,15 @@ func (w *World) syncTime(h *host) int64 {
 	s := &w.options.Settings
 	return s.Sync*1000 + h.rand.Int64N(s.SyncBy*1000+1)
 }
+
+// Moments are the rare situations that were reached.
+func (w *World) Moments() []consensus.Moment { return w.watch.Moments() }
+
+// Applied counts the entries that all state machines together have applied.
+func (w *World) Applied() uint64 { return w.ledger.count }
+
+// Accuse makes a breach that its owner found the world's own, unless there is one.
+func (w *World) Accuse(b *consensus.Breach) { w.check(b) }
+
+// Asking tells whether an attempt of the client is under way.
+func (w *World) Asking(c *Client) bool { return c.waits }

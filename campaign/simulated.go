@@ -1,0 +1,369 @@
+package campaign
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"chaos/history"
+	"chaos/nemesis"
+	"chaos/nodes"
+	"chaos/nodes/consensus"
+	"chaos/nodes/sim"
+	"chaos/workload"
+)
+
+// Simulated carries a plan out in virtual time. Equal plans make equal
+// histories, byte for byte.
+type Simulated struct {
+	Plan   Plan
+	System sim.System
+	Audit  bool             // nodes keep their own record
+	Trace  func(sim.Traced) // sees everything that happens; may be nil
+}
+
+// A Simulation is what came of it.
+type Simulation struct {
+	Record
+	Breach  *consensus.Breach // the first invariant that broke; nil if none did
+	Audits  map[string][]byte // by node
+	Moments []consensus.Moment
+	States  map[uint64]struct{} // shapes that the cluster had, as fingerprints
+	Events  uint64
+	Time    time.Duration // simulated
+	Applied uint64        // commands, over all nodes
+}
+
+// Bounds of a simulated run, in simulated time.
+const (
+	simNonce    = "sim"
+	simThink    = 20 * time.Microsecond // of a client between an answer and its next question
+	simObserve  = observeEvery
+	simCrashMin = crashPause
+	stuckAfter  = 60 * time.Second // a healed majority that does not answer by then is stuck
+)
+
+// Stuck is the invariant that breaks when a healed majority does not answer.
+const Stuck = "stuck"
+
+// simRun is one simulation at work. It is the director: everything else
+// happens in the world's own events.
+type simRun struct {
+	Simulated
+	world   *sim.World
+	book    book
+	seen    claims
+	storm   *storm
+	workers []*simWorker
+	probes  []*probe
+	loading bool
+	hurried bool
+	rate    time.Duration // between operations; 0: as fast as answers come
+	slot    time.Duration // the next free one
+	looked  time.Duration
+	phase   string
+	crashed bool
+	revive  map[nodes.ID]time.Duration
+}
+
+// Run carries the plan out.
+func (s Simulated) Run() (Simulation, error) {
+	spec := s.Plan.Spec
+	settings := sim.Defaults()
+	if spec.Sim != nil {
+		settings = *spec.Sim
+	}
+	r := &simRun{Simulated: s, revive: map[nodes.ID]time.Duration{}}
+	r.world = sim.New(sim.Options{System: s.System, Nodes: spec.Nodes, Knobs: spec.Knobs.Nodes(), Cluster: simNonce,
+		Settings: settings, Seed: s.Plan.Seed, Audit: s.Audit, Trace: s.Trace}, r.wake)
+	r.storm = newStorm(r, r.world, func() nodes.ID { return r.seen.current(r.world.Now()) })
+	if spec.Rate > 0 {
+		r.rate = time.Second / time.Duration(spec.Rate)
+	}
+	for i := range spec.Concurrency {
+		r.workers = append(r.workers, newSimWorker(r, i))
+	}
+	for _, m := range r.world.Members() {
+		r.probes = append(r.probes, newProbe(r, m.ID))
+	}
+	interrupted, err := r.carryOut()
+	if err != nil {
+		return Simulation{}, err
+	}
+	return r.result(interrupted), nil
+}
+
+func (r *simRun) result(interrupted string) Simulation {
+	spec := r.Plan.Spec
+	out := Simulation{Breach: r.world.Breach(), Moments: r.world.Moments(), States: r.world.States(), Events: r.world.Events(),
+		Time: r.world.Now(), Applied: r.world.Applied(), Audits: map[string][]byte{}}
+	out.History = history.History{Header: history.Header{History: history.Version, System: spec.System, Provider: spec.Provider,
+		Seed: r.Plan.Seed, Nonce: simNonce, Workload: spec.Workload}, Events: r.book.all()}
+	out.Interrupted = interrupted
+	out.Trouble = r.storm.trouble
+	for _, m := range r.world.Members() {
+		if a := r.world.Audit(m.ID); a != nil {
+			out.Audits[m.ID.String()] = a
+		}
+	}
+	return out
+}
+
+// note implements noter.
+func (r *simRun) note(t history.Type, f string, n history.Note) history.Event {
+	return r.book.add(noteEvent(t, f, n), r.world.Now())
+}
+
+func (r *simRun) enter(phase string) {
+	r.phase = phase
+	r.note(history.Info, history.Phase, history.Note{Phase: phase})
+}
+
+// until lets the world run to a time, and looks at its nodes now and then. It
+// is false after a breach.
+func (r *simRun) until(t time.Duration) bool {
+	for r.world.Now() < t {
+		if !r.world.Run(min(t, r.looked+simObserve)) {
+			return false
+		}
+		if r.world.Now() >= r.looked+simObserve {
+			r.look()
+		}
+	}
+	return r.world.Breach() == nil
+}
+
+// look asks every node what it believes, and takes the incidents.
+func (r *simRun) look() {
+	now := r.world.Now()
+	r.looked = now
+	for _, m := range r.world.Members() {
+		if s, ok := r.world.Status(m.ID); ok && r.seen.saw(m.ID, s, now) {
+			r.note(history.Info, history.Leader, history.Note{Leader: m.ID.String(), Term: s.Term})
+		}
+		if at, ok := r.revive[m.ID]; ok && now >= at {
+			delete(r.revive, m.ID)
+			r.world.Restart(m.ID)
+		}
+	}
+	for _, i := range r.world.News() {
+		r.incident(i)
+	}
+}
+
+func (r *simRun) incident(i nodes.Incident) {
+	if i.Detail == sim.CrashPoint {
+		r.crashed = true
+		r.revive[i.Node] = r.world.Now() + simCrashMin
+		r.note(history.Info, history.Incident, history.Note{Node: i.Node.String(), Detail: history.CrashPoint + r.Plan.Spec.Knobs.CrashAt})
+		return
+	}
+	r.note(history.Info, history.Incident, history.Note{Node: i.Node.String(), Detail: i.Detail})
+}
+
+// carryOut is the run from its first moment to its last.
+func (r *simRun) carryOut() (interrupted string, err error) {
+	w, err := workload.Find(r.Plan.Spec.Workload)
+	if err != nil {
+		return "", err
+	}
+	r.enter(history.WarmUp)
+	if err := r.world.Boot(); err != nil {
+		return "", err
+	}
+	if !r.answering(r.all(), readyTimeout) {
+		return "the nodes did not answer at the start", nil
+	}
+	o := workload.Options{Workers: r.Plan.Spec.Concurrency, Nodes: r.Plan.Spec.Nodes, Modes: simModes, Keys: r.Plan.Spec.Keys, KeyOps: r.Plan.Spec.KeyOps,
+		Mix: r.Plan.Spec.Mix, Election: 2 * r.Plan.Spec.Knobs.Election(), Pause: r.Plan.Schedule.LongestPause()}
+	gen := w.New(o, stream(r.Plan.Seed^r.chance(), workloadStream))
+	r.book.gen = gen
+	r.load()
+	if !r.strike() {
+		return "an invariant broke in the storm", nil
+	}
+	r.missedCrash()
+	if !r.recover() {
+		return "an invariant broke after the storm", nil
+	}
+	return r.finish(gen.(workload.Keeper)), nil
+}
+
+func (r *simRun) chance() uint64 {
+	if s := r.Plan.Spec.Sim; s != nil {
+		return s.Chance
+	}
+	return 0
+}
+
+// simModes are the read modes of our own nodes.
+var simModes = []string{nodes.ModeIndex, nodes.ModeLog}
+
+func (r *simRun) all() (out []nodes.ID) {
+	for _, m := range r.world.Members() {
+		out = append(out, m.ID)
+	}
+	return out
+}
+
+// strike is the storm.
+func (r *simRun) strike() bool {
+	r.enter(history.Storm)
+	start, cursor := r.world.Now(), nemesis.NewCursor(r.Plan.Schedule)
+	end := start + time.Duration(r.Plan.Spec.Duration)
+	for r.world.Now() < end {
+		wait, due := time.Duration(0), false
+		if !cursor.Done() {
+			wait, due = r.storm.strike(context.Background(), cursor, r.world.Now()-start)
+		} else {
+			wait = end - r.world.Now()
+		}
+		if due {
+			continue
+		}
+		if !r.until(min(end, r.world.Now()+max(wait, time.Microsecond))) {
+			return false
+		}
+	}
+	return true
+}
+
+func (r *simRun) missedCrash() {
+	if note, missed := missedCrash(r.Plan.Spec.Knobs.CrashAt, r.crashed); missed {
+		r.note(history.Info, history.Incident, note)
+	}
+}
+
+// recover heals a majority and demands that it goes on while the rest stays as
+// it is; then it heals the rest.
+func (r *simRun) recover() bool {
+	if err := r.leaveBroken(); err != nil {
+		r.storm.trouble = append(r.storm.trouble, err.Error())
+	}
+	r.enter(history.Healing)
+	if err := r.storm.healAll(context.Background()); err != nil {
+		r.storm.trouble = append(r.storm.trouble, err.Error())
+	}
+	core := r.core()
+	if !r.answering(core, stuckAfter) {
+		return r.stuck(core)
+	}
+	if _, err := r.world.Revert(context.Background(), restOf); err != nil {
+		r.storm.trouble = append(r.storm.trouble, err.Error())
+	}
+	r.restartAll()
+	r.enter(history.Settle)
+	if !r.until(r.world.Now()+settleMin) || !r.answering(r.all(), stuckAfter) {
+		return r.stuck(r.all())
+	}
+	return r.rest()
+}
+
+// rest stops the load; what is under way may end in a moment of grace.
+func (r *simRun) rest() bool {
+	r.loading = false
+	if !r.until(r.world.Now() + graceTime) {
+		return false
+	}
+	r.hurried = true
+	for _, w := range r.workers {
+		w.hurry()
+	}
+	return r.world.Breach() == nil
+}
+
+// stuck names the breach of a majority that does not answer, unless another came first.
+func (r *simRun) stuck(of []nodes.ID) bool {
+	if r.world.Breach() == nil {
+		for _, id := range of {
+			if p := r.probes[id-1]; !p.ok {
+				r.world.Accuse(&consensus.Breach{Invariant: Stuck, Node: id,
+					Detail: fmt.Sprintf("%s does not answer %s after it was healed together with %v: %s", id, stuckAfter, of, p.why)})
+				break
+			}
+		}
+	}
+	return false
+}
+
+// finish reads everything at the end, restarts all nodes, and reads again.
+func (r *simRun) finish(keeper workload.Keeper) (interrupted string) {
+	r.enter(history.Final)
+	r.drive(newFinal(workload.FinalReads(keeper.UsedKeys(), r.Plan.Spec.Nodes, simModes)))
+	if op, ok := workload.LastWrite(keeper.UsedKeys()); ok {
+		r.drive(&once{op: op})
+	}
+	r.enter(history.Restart)
+	r.killAll()
+	if !r.answering(r.all(), stuckAfter) {
+		r.stuck(r.all())
+		return "an invariant broke after all nodes were restarted"
+	}
+	r.enter(history.Again)
+	r.drive(newFinal(workload.FinalReads(keeper.UsedKeys(), r.Plan.Spec.Nodes, simModes)))
+	if r.world.Breach() != nil {
+		return "an invariant broke at the end"
+	}
+	return ""
+}
+
+// drive lets the workers do what a generator has, until it has no more.
+func (r *simRun) drive(g workload.Generator) {
+	r.book.gen = g
+	r.hurried = false
+	r.load()
+	end := r.world.Now() + finalTime + 10*time.Second
+	for r.working() && r.world.Now() < end {
+		if !r.until(min(end, r.world.Now()+settleMin/10)) {
+			return
+		}
+	}
+	r.rest()
+}
+
+func (r *simRun) working() bool {
+	for _, w := range r.workers {
+		if !w.idle {
+			return true
+		}
+	}
+	return false
+}
+
+// load lets every worker begin.
+func (r *simRun) load() {
+	r.loading = true
+	for _, w := range r.workers {
+		if w.idle && !w.waking {
+			w.rest(simThink * time.Duration(w.number+1))
+		}
+		w.idle = false
+	}
+}
+
+// killAll kills every node at once and starts all again.
+func (r *simRun) killAll() {
+	var all []nodes.Effect
+	for _, id := range r.all() {
+		all = append(all, nodes.Effect{Kind: nodes.Down, Node: id})
+	}
+	ctx := context.Background()
+	if _, err := r.world.Apply(ctx, "restart-all", all); err != nil {
+		r.storm.trouble = append(r.storm.trouble, err.Error())
+	}
+	r.until(r.world.Now() + 10*time.Millisecond)
+	if _, err := r.world.Revert(ctx, "restart-all"); err != nil {
+		r.storm.trouble = append(r.storm.trouble, err.Error())
+	}
+	r.until(r.world.Now() + settleMin)
+}
+
+// restartAll starts what still waits to be started after its crash point.
+func (r *simRun) restartAll() {
+	for _, id := range r.all() {
+		if _, waits := r.revive[id]; waits {
+			delete(r.revive, id)
+			r.world.Restart(id)
+		}
+	}
+}
