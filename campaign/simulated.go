@@ -43,6 +43,17 @@ const (
 	stuckAfter  = 60 * time.Second // a healed majority that does not answer by then is stuck
 )
 
+// tripsAsked is how many of the longest ways an answer may take without anything being wrong.
+const tripsAsked = 20
+
+// settings are the world's: the plan's own, or the defaults.
+func (s Spec) settings() sim.Settings {
+	if s.Sim != nil {
+		return *s.Sim
+	}
+	return sim.Defaults()
+}
+
 // Stuck is the invariant that breaks when a healed majority does not answer.
 const Stuck = "stuck"
 
@@ -50,33 +61,32 @@ const Stuck = "stuck"
 // happens in the world's own events.
 type simRun struct {
 	Simulated
-	world   *sim.World
-	book    book
-	seen    claims
-	storm   *storm
-	workers []*simWorker
-	probes  []*probe
-	loading bool
-	hurried bool
-	rate    time.Duration // between operations; 0: as fast as answers come
-	slot    time.Duration // the next free one
-	looked  time.Duration
-	phase   string
-	crashed bool
-	revive  map[nodes.ID]time.Duration
+	world    *sim.World
+	book     book
+	seen     claims
+	storm    *storm
+	workers  []*simWorker
+	probes   []*probe
+	loading  bool
+	hurried  bool
+	patience time.Duration // of a probe for one answer
+	rate     time.Duration // between operations; 0: as fast as answers come
+	slot     time.Duration // the next free one
+	looked   time.Duration
+	phase    string
+	crashed  bool
+	revive   map[nodes.ID]time.Duration
 }
 
 // Run carries the plan out.
 func (s Simulated) Run() (Simulation, error) {
 	spec := s.Plan.Spec
-	settings := sim.Defaults()
-	if spec.Sim != nil {
-		settings = *spec.Sim
-	}
+	settings := spec.settings()
 	r := &simRun{Simulated: s, revive: map[nodes.ID]time.Duration{}}
 	r.world = sim.New(sim.Options{System: s.System, Nodes: spec.Nodes, Knobs: spec.Knobs.Nodes(), Cluster: simNonce,
 		Settings: settings, Seed: s.Plan.Seed, Audit: s.Audit, Trace: s.Trace}, r.wake)
 	r.storm = newStorm(r, r.world, func() nodes.ID { return r.seen.current(r.world.Now()) })
+	r.patience = askTimeout + tripsAsked*time.Duration(settings.Latency+settings.Spread+settings.Sync+settings.SyncBy)*time.Microsecond
 	if spec.Rate > 0 {
 		r.rate = time.Second / time.Duration(spec.Rate)
 	}
@@ -234,8 +244,8 @@ func (r *simRun) missedCrash() {
 	}
 }
 
-// recover heals a majority and demands that it goes on while the rest stays as
-// it is; then it heals the rest.
+// recover heals a majority and demands that it answers again, with no other
+// load, while the rest stays as it is; then it heals the rest and loads it again.
 func (r *simRun) recover() bool {
 	if err := r.leaveBroken(); err != nil {
 		r.storm.trouble = append(r.storm.trouble, err.Error())
@@ -245,6 +255,8 @@ func (r *simRun) recover() bool {
 		r.storm.trouble = append(r.storm.trouble, err.Error())
 	}
 	core := r.core()
+	r.loading = false
+	r.world.Calm(core)
 	if !r.answering(core, stuckAfter) {
 		return r.stuck(core)
 	}
@@ -252,6 +264,8 @@ func (r *simRun) recover() bool {
 		r.storm.trouble = append(r.storm.trouble, err.Error())
 	}
 	r.restartAll()
+	r.world.Calm(r.all())
+	r.load()
 	r.enter(history.Settle)
 	if !r.until(r.world.Now()+settleMin) || !r.answering(r.all(), stuckAfter) {
 		return r.stuck(r.all())

@@ -8,24 +8,28 @@ import (
 	"chaos/linearizability"
 	"chaos/nodes/consensus"
 	"chaos/nodes/sim"
-	"chaos/raft"
 	"chaos/paxos"
+	"chaos/raft"
 )
 
 type blind struct{}
 
-func (blind) Started(consensus.ID) error    { return nil }
-func (blind) Stepped(consensus.ID) error    { return nil }
-func (blind) Flushed(consensus.ID) error    { return nil }
-func (blind) Moments() []consensus.Moment   { return nil }
+func (blind) Started(consensus.ID) error  { return nil }
+func (blind) Stepped(consensus.ID) error  { return nil }
+func (blind) Flushed(consensus.ID) error  { return nil }
+func (blind) Moments() []consensus.Moment { return nil }
 
 var simSystems = map[string]sim.System{
 	"raft": sim.Of("raft", raft.Codec{}, func() blind { return blind{} },
 		func(_ blind, o consensus.Options) consensus.Core[raft.Message, raft.Record] { return raft.New(o) }),
 	"paxos": sim.Of("paxos", paxos.Codec{}, func() blind { return blind{} },
-		func(_ blind, o consensus.Options) consensus.Core[paxos.Message, paxos.Record] { return paxos.New(o, paxos.Multi) }),
+		func(_ blind, o consensus.Options) consensus.Core[paxos.Message, paxos.Record] {
+			return paxos.New(o, paxos.Multi)
+		}),
 	"paxos-classic": sim.Of("paxos-classic", paxos.Codec{}, func() blind { return blind{} },
-		func(_ blind, o consensus.Options) consensus.Core[paxos.Message, paxos.Record] { return paxos.New(o, paxos.Classic) }),
+		func(_ blind, o consensus.Options) consensus.Core[paxos.Message, paxos.Record] {
+			return paxos.New(o, paxos.Classic)
+		}),
 }
 
 func TestFirst(t *testing.T) {

@@ -210,7 +210,7 @@ func (p *probe) ask() {
 		p.sequence++
 		mode, c.Session, c.Sequence = kv.ModeLog, p.session, p.sequence
 	}
-	p.client.Do(mode, c, askTimeout)
+	p.client.Do(mode, c, p.run.patience)
 }
 
 func (p *probe) answered(r kv.Response) {

@@ -113,7 +113,7 @@ func whole(ctx context.Context, bound time.Duration) (context.Context, context.C
 func (s *storm) down() (out []nodes.ID) {
 	for _, i := range s.live {
 		for _, e := range i.effects {
-			if !e.OnLink() {
+			if !e.OnLink() && e.Kind != nodes.Skewed {
 				out = append(out, e.Node)
 			}
 		}

@@ -18,7 +18,7 @@ func All() []Fault {
 		out = append(out, s)
 	}
 	out = append(append(out, Slow{}), Weather()...)
-	return append(out, Reset{}, MachineKill{}, MachinePause{})
+	return append(out, Reset{}, MachineKill{}, MachinePause{}, Clock{}, DiskFails{}, Damage{})
 }
 
 // Find returns the fault of that name; the error names the nearest right one.

@@ -23,7 +23,7 @@ func Majority(members []nodes.ID, effects []nodes.Effect) []nodes.ID {
 	lost := map[nodes.Link]int{}
 	for _, e := range effects {
 		switch e.Kind {
-		case nodes.Down, nodes.Frozen, nodes.MachineDown, nodes.MachineFrozen:
+		case nodes.Down, nodes.Frozen, nodes.MachineDown, nodes.MachineFrozen, nodes.DiskFails, nodes.Damaged:
 			sick[e.Node] = true
 		case nodes.Cut, nodes.CutData, nodes.Reset:
 			bad[nodes.Link{From: e.From, To: e.To}] = true

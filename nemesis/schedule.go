@@ -205,7 +205,8 @@ func (d *drawer) asked() []act {
 }
 
 // onNodeFaults hurt a node itself: where two of them overlap each takes one victim.
-var onNodeFaults = []string{Kill{}.Name(), Pause{}.Name(), MachineKill{}.Name(), MachinePause{}.Name()}
+var onNodeFaults = []string{Kill{}.Name(), Pause{}.Name(), MachineKill{}.Name(), MachinePause{}.Name(),
+	DiskFails{}.Name(), Damage{}.Name()}
 
 func distinctOnNodes(names []string) (n int) {
 	for _, f := range onNodeFaults {
@@ -293,6 +294,8 @@ func (d *drawer) rule(fault string) string {
 	choice := map[string][]string{
 		"kill":                   {"leader", "leader", "one", "follower", "minority", "majority", "all"},
 		"pause":                  {"leader", "leader", "leader", "one", "follower", "minority", "majority"},
+		"clock":                  {"leader", "leader", "one", "minority"},
+		"disk-fails":             {"leader", "one", "follower", "minority"},
 		"machine-kill":           {"leader", "one", "follower", "minority"},
 		"machine-pause":          {"leader", "leader", "one", "follower", "minority"},
 		"partition-one":          {"one", "leader", "follower"},

@@ -46,13 +46,17 @@ func (h *host) harm(wanted bool) {
 
 func (f *flip) turn() { f.file.data[f.at] ^= 1 << f.bit }
 
-// pick draws a bit of the journal before its last batch; nil where there is none.
+// spared is how many batches at the end of a journal are never damaged: the last
+// may be torn, and then the one before it is the last.
+const spared = 2
+
+// pick draws a bit of the journal before its last batches; nil where there is none.
 func (h *host) pick() *flip {
 	var found []flip
 	for _, name := range slices.Sorted(maps.Keys(h.disk.names)) {
 		f := h.disk.names[name]
-		if strings.HasPrefix(name, "journal-") && f.last > 0 {
-			found = append(found, flip{file: f, name: name, at: f.last})
+		if n := len(f.starts); strings.HasPrefix(name, "journal-") && n > spared && f.starts[n-spared] > 0 {
+			found = append(found, flip{file: f, name: name, at: f.starts[n-spared]})
 		}
 	}
 	if len(found) == 0 {

@@ -48,7 +48,7 @@ type file struct {
 	data    []byte
 	size    int64
 	pending []write // those not durable for certain, oldest first
-	last    int64   // where the last write began
+	starts  []int64 // where each write began that was not taken back
 }
 
 // A write is n bytes at off; old is what stood there.
@@ -168,6 +168,7 @@ func (d *disk) killed(t int64) {
 			switch w := &f.pending[n]; {
 			case w.at > t:
 				f.revert(w, 0, int64(w.n))
+				f.forget(w.off)
 				f.pending = slices.Delete(f.pending, n, n+1)
 			case w.settled > t:
 				w.settled = never // its sync never ended
@@ -182,6 +183,13 @@ func (d *disk) killed(t int64) {
 		case c.settled > t:
 			c.settled = never
 		}
+	}
+}
+
+// forget takes the last write that began at off out of the list of starts.
+func (f *file) forget(off int64) {
+	if i := slices.Index(f.starts, off); i >= 0 {
+		f.starts = slices.Delete(f.starts, i, i+1)
 	}
 }
 
@@ -277,7 +285,7 @@ func (h *handle) WriteAt(p []byte, off int64) (int, error) {
 	copy(f.data[off:], p)
 	f.size = max(f.size, end)
 	f.pending = append(f.pending, w)
-	f.last = off
+	f.starts = append(slices.DeleteFunc(f.starts, func(s int64) bool { return s >= off }), off)
 	return len(p), nil
 }
 

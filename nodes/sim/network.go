@@ -32,11 +32,22 @@ func (w *World) delay(from, to nodes.ID) int64 {
 	if l.Jitter > 0 {
 		d += w.rand.Int64N(2*l.Jitter+1) - l.Jitter
 	}
-	if s.Slow > 0 && w.chance(s.Slow) {
+	if s.Slow > 0 && !w.calm(from, to) && w.chance(s.Slow) {
 		d += s.SlowBy * 1000
 	}
 	return max(d, 1)
 }
+
+// Calm ends the settings' losses, doubles and slow messages between the nodes
+// named and their clients: what is left is what injections want.
+func (w *World) Calm(ids []nodes.ID) {
+	w.quiet = 1 // clients
+	for _, id := range ids {
+		w.quiet |= 1 << id
+	}
+}
+
+func (w *World) calm(a, b nodes.ID) bool { return w.quiet>>a&w.quiet>>b&1 == 1 }
 
 // chance is true in so many of a thousand cases.
 func (w *World) chance(perMille int) bool { return w.rand.IntN(1000) < perMille }
@@ -46,7 +57,8 @@ func (w *World) post(h *host, to nodes.ID, slot int32) {
 	l, s := w.link(h.id, to), &w.options.Settings
 	l.sent++
 	w.traceMessage(h, to, slot, l)
-	if l.Cut || l.CutData || l.Reset || lossy(w, l.Lossy) || lossy(w, s.Lossy) {
+	rough := !w.calm(h.id, to)
+	if l.Cut || l.CutData || lossy(w, l.Lossy) || rough && lossy(w, s.Lossy) {
 		l.lost++
 		w.crew.drop(slot)
 		return
@@ -63,7 +75,7 @@ func (w *World) post(h *host, to nodes.ID, slot int32) {
 		l.free = start + int64(w.crew.size(slot)+packetHead)*1e9/l.Rate
 		queued = l.free - h.clock
 	}
-	if lossy(w, l.Duplicated) || lossy(w, s.Doubled) {
+	if lossy(w, l.Duplicated) || rough && lossy(w, s.Doubled) {
 		twin := e
 		twin.slot = w.crew.double(slot)
 		w.launch(twin, l, queued)

@@ -41,6 +41,7 @@ type World struct {
 	crew    crew
 	watch   consensus.Watch
 	wanted  nodes.Wanted
+	quiet   uint64          // nodes between which the settings' weather is over; clients are 0
 	seals   map[string]seal // what held when an injection was applied
 	clients []*Client
 	chunks  slab[chunk]
