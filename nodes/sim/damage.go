@@ -2,8 +2,6 @@ package sim
 
 import (
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 
 	"chaos/nodes/consensus"
@@ -50,22 +48,24 @@ func (f *flip) turn() { f.file.data[f.at] ^= 1 << f.bit }
 // may be torn, and then the one before it is the last.
 const spared = 2
 
-// pick draws a bit of the journal before its last batches; nil where there is none.
+// pick draws a bit of the newest segment of the journal before its last batches;
+// nil where it has too few. What older segments hold may be garbage by now.
 func (h *host) pick() *flip {
-	var found []flip
-	for _, name := range slices.Sorted(maps.Keys(h.disk.names)) {
-		f := h.disk.names[name]
-		if n := len(f.starts); strings.HasPrefix(name, "journal-") && n > spared && f.starts[n-spared] > 0 {
-			found = append(found, flip{file: f, name: name, at: f.starts[n-spared]})
+	newest := ""
+	for name := range h.disk.names {
+		if strings.HasPrefix(name, "journal-") {
+			newest = max(newest, name)
 		}
 	}
-	if len(found) == 0 {
+	if newest == "" {
 		return nil
 	}
-	f := found[len(found)-1] // the segment in use
-	f.at = h.rand.Int64N(f.at)
-	f.bit = byte(h.rand.IntN(8))
-	return &f
+	f := h.disk.names[newest]
+	n := len(f.starts) - spared
+	if n < 0 || f.starts[n] == 0 {
+		return nil
+	}
+	return &flip{file: f, name: newest, at: h.rand.Int64N(f.starts[n]), bit: byte(h.rand.IntN(8))}
 }
 
 func (h *host) damage() string {
