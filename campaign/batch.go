@@ -112,7 +112,7 @@ const (
 func (b Batch) Run(ctx context.Context) (Tally, error) {
 	at := &batchAt{Batch: b, states: map[uint64]struct{}{}, began: time.Now()}
 	at.tally = Tally{System: b.System.Name(), First: b.First, Violations: []Violation{}}
-	start := cpuSeconds()
+	start := CPUSeconds()
 	var all sync.WaitGroup
 	for range max(1, min(b.Jobs, 4*runtime.NumCPU())) {
 		all.Add(1)
@@ -122,7 +122,7 @@ func (b Batch) Run(ctx context.Context) (Tally, error) {
 		}()
 	}
 	all.Wait()
-	at.tally.CPU = cpuSeconds() - start
+	at.tally.CPU = CPUSeconds() - start
 	at.tally.States = len(at.states)
 	slices.SortFunc(at.tally.Violations, func(a, b Violation) int { return compareSeeds(a.Seed, b.Seed) })
 	return at.tally, at.err

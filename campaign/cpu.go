@@ -2,8 +2,8 @@ package campaign
 
 import "syscall"
 
-// cpuSeconds is the processor time that this process has used.
-func cpuSeconds() float64 {
+// CPUSeconds is the processor time that this process has used.
+func CPUSeconds() float64 {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
 		return 0

@@ -105,6 +105,13 @@ func (s Simulated) Run() (Simulation, error) {
 
 func (r *simRun) result(interrupted string) Simulation {
 	spec := r.Plan.Spec
+	if b := r.world.Breach(); b != nil {
+		n := history.Note{Detail: history.Invariant + b.Error()}
+		if b.Node != 0 {
+			n.Node = b.Node.String()
+		}
+		r.note(history.Info, history.Incident, n)
+	}
 	out := Simulation{Breach: r.world.Breach(), Moments: r.world.Moments(), States: r.world.States(), Events: r.world.Events(),
 		Time: r.world.Now(), Applied: r.world.Applied(), Audits: map[string][]byte{}}
 	out.History = history.History{Header: history.Header{History: history.Version, System: spec.System, Provider: spec.Provider,

@@ -23,6 +23,10 @@ const (
 // that ended itself at its armed crash point.
 const CrashPoint = "crash point: "
 
+// Invariant begins the Detail of an incident that a simulation saw from the
+// side: a promise of the protocol was broken, as what follows says.
+const Invariant = "invariant: "
+
 // The phases of a run, in order.
 const (
 	WarmUp  = "warm-up"

@@ -258,6 +258,9 @@ func incidents(h history.History) Verdict {
 		}
 		outcome := Unknown
 		reason := fmt.Sprintf("%s had an incident at %s: %s", cmp.Or(n.Node, "the cluster"), place(e), n.Detail)
+		if broken, is := strings.CutPrefix(n.Detail, history.Invariant); is {
+			return Verdict{Checker: invariants, Outcome: Invalid, Evidence: []int{e.Index}, Reason: broken}
+		}
 		if text, is := panicText(n.Detail); is {
 			outcome = Invalid
 			reason = fmt.Sprintf("%s ended in a panic at %s: %s", n.Node, place(e), text)
@@ -273,6 +276,9 @@ func incidents(h history.History) Verdict {
 	}
 	return v
 }
+
+// invariants is the checker that a breach is told by which a simulation saw.
+const invariants = "invariants"
 
 // panicTold is how much of a panic's text is told, bytes; its stacks are in the node's log.
 const panicTold = 300

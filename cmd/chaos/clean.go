@@ -39,7 +39,7 @@ firewall tables and folders on hosts. A live run is never touched.`,
 		},
 	}
 	c.Flags().BoolVar(&dry, "dry-run", false, "only say what would be removed")
-	c.Flags().StringVar(&w.provider, "provider", "local", "whose leftovers: local, docker, ssh")
+	c.Flags().StringVar(&w.provider, "provider", "local", "whose leftovers: local, docker, ssh, sim")
 	w.register(c.Flags())
 	return c
 }

@@ -22,7 +22,7 @@ hosts, hurting links, writing run folders. Exit status 2 if something is missing
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return diagnose(c, w) },
 	}
-	c.Flags().StringVar(&w.provider, "provider", "local", "where nodes would run: local, docker, ssh")
+	c.Flags().StringVar(&w.provider, "provider", "local", "where nodes would run: local, docker, ssh, sim")
 	w.register(c.Flags())
 	return c
 }

@@ -113,7 +113,7 @@ partitions its nodes, heals, and checks the recorded history for linearizability
 	root.SetVersionTemplate("chaos {{.Version}}\n")
 	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages", fmt.Sprintf(".FlagUsagesWrapped %d", helpWidth)))
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usageError{flagError(c, err)} })
-	root.AddCommand(newRunCommand(), newCheckCommand(), newResultsCommand(), newDoctorCommand(), newCleanCommand(),
+	root.AddCommand(newRunCommand(), newSimCommand(), newCheckCommand(), newResultsCommand(), newDoctorCommand(), newCleanCommand(),
 		newBenchCommand(), newKVCommand(), newNodeCommand(), newAgentCommand(), newHubCommand(),
 		newHostCommand(), newWatchdogCommand(), newImageCommand(), newReproCommand(), newControlCommand(), newForgetCommand())
 	return root

@@ -19,6 +19,7 @@ import (
 	"chaos/nodes"
 	"chaos/nodes/consensus"
 	"chaos/nodes/replica"
+	"chaos/nodes/sim"
 	"chaos/results"
 )
 
@@ -61,7 +62,7 @@ Exit status: 0 valid, 1 invalid, 2 harness failure, 3 unknown, 64 wrong usage.`,
 func (f *runFlags) register(c *cobra.Command) {
 	s, d := &f.spec, c.Flags()
 	d.StringVar(&s.System, "system", s.System, "what to test: raft, paxos, paxos-classic, etcd, etcd-serializable")
-	d.StringVar(&s.Provider, "provider", s.Provider, "where it runs: local, docker, ssh")
+	d.StringVar(&s.Provider, "provider", s.Provider, "where it runs: local, docker, ssh, or sim, in virtual time")
 	f.where.register(d)
 	d.StringVar(&s.Network, "network", s.Network, "local: namespaces or relay (default: namespaces where they work)")
 	d.IntVar(&s.Nodes, "nodes", s.Nodes, "how many nodes")
@@ -117,7 +118,15 @@ func (f *runFlags) run(c *cobra.Command) error {
 	screen := newScreen(c.ErrOrStderr(), f.quiet || f.json)
 	screen.line("seed %d", plan.Seed)
 	live.Progress = screen.progress
-	s, err := live.Execute(c.Context(), f.out, time.Now(), f.checkTimeout)
+	execute := live.Execute
+	if live.Plan.Spec.Provider == (sim.Provider{}).Name() {
+		system, err := pick("system", plan.Spec.System, simulated())
+		if err != nil {
+			return err
+		}
+		execute = campaign.Simulated{Plan: live.Plan, System: system}.Execute
+	}
+	s, err := execute(c.Context(), f.out, time.Now(), f.checkTimeout)
 	screen.done()
 	if err != nil {
 		if s.Run != "" {

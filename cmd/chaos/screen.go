@@ -72,17 +72,22 @@ func (s *screen) progress(p campaign.Progress) {
 		s.line("%s", m)
 	}
 	s.measure(p)
-	text := s.text(p)
+	s.status(p.Phase, s.text(p))
+}
+
+// status shows one line of anything else that goes on.
+func (s *screen) status(phase, text string) {
 	switch {
+	case s.quiet:
 	case s.live:
 		s.clear()
 		fmt.Fprint(s.w, clip(text, s.width-1))
 		s.drawn = true
-	case p.Phase != s.phase || time.Since(s.plain) >= plainEvery:
+	case phase != s.phase || time.Since(s.plain) >= plainEvery:
 		fmt.Fprintln(s.w, text)
 		s.plain = time.Now()
 	}
-	s.phase = p.Phase
+	s.phase = phase
 }
 
 func (s *screen) measure(p campaign.Progress) {

@@ -14,6 +14,7 @@ import (
 	"chaos/nodes"
 	"chaos/nodes/docker"
 	"chaos/nodes/local"
+	"chaos/nodes/sim"
 	"chaos/nodes/ssh"
 )
 
@@ -27,7 +28,7 @@ type where struct {
 }
 
 // providerNames are the places where nodes can run, in the order of help.
-var providerNames = []placeName{"local", "docker", "ssh"}
+var providerNames = []placeName{"local", "docker", "ssh", "sim"}
 
 type placeName string
 
@@ -77,6 +78,8 @@ func (w *where) find() (nodes.Provider, error) {
 		return docker.New(program(), c), err
 	case "ssh":
 		return ssh.New(program(), w.remote()), nil
+	case "sim":
+		return sim.Provider{}, nil
 	}
 	return local.New(program()), nil
 }
@@ -117,6 +120,8 @@ func (w *where) diagnose(ctx context.Context) (out []finding, err error) {
 		for _, f := range ssh.Doctor(ctx, program(), w.remote()) {
 			out = append(out, finding{f.Name, f.Note, f.Err})
 		}
+	case "sim":
+		out = append(out, finding{"simulation", "ok: it needs nothing but this program", nil})
 	default:
 		return diagnoseLocal(ctx), nil
 	}
@@ -174,6 +179,8 @@ func (w *where) clean(ctx context.Context, dry bool) ([]fmt.Stringer, error) {
 	case "ssh":
 		left, err := ssh.Clean(ctx, program(), w.remote(), dry)
 		return lines(left), err
+	case "sim":
+		return nil, nil // a simulation has nothing that could be left
 	}
 	if dry {
 		left, err := local.Leftovers()

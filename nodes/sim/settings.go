@@ -28,6 +28,29 @@ type Settings struct {
 	Cap     int    `json:"cap,omitempty"`      // operations after which clients stop; 0: none
 }
 
+// String tells what the world is like, in lines for people.
+func (s Settings) String() string {
+	out := fmt.Sprintf("messages take %d to %d µs", s.Latency, s.Latency+s.Spread)
+	say := func(is bool, format string, args ...any) {
+		if is {
+			out += fmt.Sprintf(format, args...)
+		}
+	}
+	say(s.Slow > 0, ", %d‰ of them %d µs longer", s.Slow, s.SlowBy)
+	say(s.Lossy > 0, ", %d‰ are lost", s.Lossy)
+	say(s.Doubled > 0, ", %d‰ come twice", s.Doubled)
+	say(s.Ordered, ", none overtakes another")
+	say(s.Wire, ", all go through their codec")
+	say(true, "\na sync takes %d to %d µs, journal files have %d bytes", s.Sync, s.Sync+s.SyncBy, s.Segment)
+	say(s.Power, ", kills take the power as well")
+	say(s.Skew > 0, "\nclocks run up to %d‰ wrong", s.Skew)
+	say(s.Flight > 0, "\nat most %d commands undecided", s.Flight)
+	say(s.Batch > 0, "\nat most %d bytes of commands in a message", s.Batch)
+	say(s.Chance > 0, "\nthrow %d of the dice", s.Chance)
+	say(s.Cap > 0, "\nclients stop after %d operations", s.Cap)
+	return out
+}
+
 // Defaults is a quick network and a quick disk, as in one rack.
 func Defaults() Settings {
 	return Settings{Latency: 100, Spread: 400, Sync: 300, SyncBy: 700, Segment: 32 << 10}

@@ -1,0 +1,332 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"chaos/campaign"
+	"chaos/linearizability"
+	"chaos/nodes/sim"
+	"chaos/results"
+)
+
+// Bounds of simulating.
+const (
+	simDuration  = 10 * time.Second // of a seed's storm, simulated
+	simSeeds     = 1000
+	simGCPercent = 400 // memory is cheap beside a collection every few seeds
+	simShowEvery = 500 * time.Millisecond
+)
+
+// simFlags are the flags of chaos sim.
+type simFlags struct {
+	system    string
+	seed      uint64
+	seeds     int
+	until     time.Duration
+	jobs      int
+	keepGoing bool
+	explore   bool
+	duration  time.Duration
+	plan      string
+	trace     string
+	shrink    bool
+	out       string
+	json      bool
+}
+
+func newSimCommand() *cobra.Command {
+	var f simFlags
+	c := &cobra.Command{
+		Use:   "sim",
+		Short: "Simulate clusters in virtual time: one seed, or thousands a minute",
+		Long: `sim runs our own nodes in virtual time, with a network, clocks and disks that are
+made up. Each seed draws a whole configuration: nodes, time-outs, faults, load,
+network, disk. Equal seeds make equal histories, byte for byte, on every machine.
+
+With --seed alone it simulates that seed and says all about it; with --seeds it
+simulates many, and stops at the first that breaks a promise.
+
+Exit status: 0 no violation, 1 a violation, 2 harness failure, 3 not enough was
+seen (a moment of the protocol that 10,000 seeds never reached), 64 wrong usage.`,
+		Example: `  chaos sim --system raft --seeds 1000
+  chaos sim --system raft --seed 42
+  chaos sim --system raft --seed 42 --trace /tmp/trace
+  chaos sim --system paxos --seed 42 --shrink
+  chaos sim --system paxos-classic --seeds 100000 --jobs 2 --until 5m`,
+		Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return f.run(c) },
+	}
+	d := c.Flags()
+	d.StringVar(&f.system, "system", "raft", "what to simulate: raft, paxos, paxos-classic")
+	d.Uint64Var(&f.seed, "seed", 1, "the seed, or the first of many")
+	d.IntVar(&f.seeds, "seeds", simSeeds, "how many seeds, from --seed on")
+	d.DurationVar(&f.until, "until", 0, "stop after so much real time; 0: when the seeds are used up")
+	d.IntVar(&f.jobs, "jobs", runtime.NumCPU(), "seeds under way at once")
+	d.BoolVar(&f.keepGoing, "keep-going", false, "go on after a violation")
+	d.BoolVar(&f.explore, "explore", true, "change seeds that reached something new, and try those first")
+	d.DurationVar(&f.duration, "duration", simDuration, "simulated length of each storm")
+	d.StringVar(&f.plan, "plan", "", "simulate this plan.json instead of a seed's own")
+	d.StringVar(&f.trace, "trace", "", "write what happened to FILE.txt and FILE.html")
+	d.BoolVar(&f.shrink, "shrink", false, "make the failing seed's plan as small as it still fails")
+	d.StringVar(&f.out, "out", "", "one seed: leave a run's folder below this one, as chaos run does")
+	d.BoolVar(&f.json, "json", false, "print the result as one JSON document")
+	c.RegisterFlagCompletionFunc("system", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		return names(simulated()), cobra.ShellCompDirectiveNoFileComp
+	})
+	return c
+}
+
+func (f *simFlags) run(c *cobra.Command) error {
+	system, err := pick("system", f.system, simulated())
+	if err != nil {
+		return err
+	}
+	if err := f.check(c); err != nil {
+		return usageError{err}
+	}
+	debug.SetGCPercent(simGCPercent)
+	if f.single(c) {
+		return f.one(c, system)
+	}
+	return f.many(c, system)
+}
+
+// single tells whether the flags speak of one simulation.
+func (f *simFlags) single(c *cobra.Command) bool {
+	return f.plan != "" || c.Flags().Changed("seed") && !c.Flags().Changed("seeds") && f.until == 0
+}
+
+func (f *simFlags) check(c *cobra.Command) error {
+	var errs []error
+	wrong := func(is bool, format string, args ...any) {
+		if is {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	wrong(f.seeds < 1, "--seeds is %d; it must be at least 1", f.seeds)
+	wrong(f.jobs < 1 || f.jobs > 1024, "--jobs is %d; it must be from 1 to 1024", f.jobs)
+	wrong(f.duration < campaign.DurationMin || f.duration > time.Hour, "--duration is %s; it must be from %s to 1h", f.duration, campaign.DurationMin)
+	wrong(f.until < 0, "--until is %s; it can't be below 0", f.until)
+	wrong(f.seed == 0, "--seed is 0; seeds begin with 1")
+	one := f.single(c)
+	wrong(!one && f.trace != "", "--trace is for one seed: give --seed and leave --seeds and --until out")
+	wrong(!one && f.shrink, "--shrink is for one seed: give --seed and leave --seeds and --until out")
+	wrong(!one && f.out != "", "--out is for one seed: give --seed and leave --seeds and --until out")
+	wrong(f.plan != "" && c.Flags().Changed("seed"), "--seed contradicts --plan, which holds its own")
+	return errors.Join(errs...)
+}
+
+// many simulates a batch.
+func (f *simFlags) many(c *cobra.Command, system sim.System) error {
+	ctx := c.Context()
+	if f.until > 0 {
+		bounded, cancel := context.WithTimeout(ctx, f.until)
+		defer cancel()
+		ctx = bounded
+	}
+	if !f.json {
+		fmt.Fprintf(c.ErrOrStderr(), "%s, seeds from %d on\n", system.Name(), f.seed)
+	}
+	screen := newScreen(c.ErrOrStderr(), f.json)
+	var shown time.Time
+	began := time.Now()
+	b := campaign.Batch{System: system, First: f.seed, Seeds: f.seeds, Duration: f.duration, Jobs: f.jobs, KeepGoing: f.keepGoing, Explore: f.explore && f.seeds > 1}
+	b.Progress = func(t campaign.Tally) {
+		if time.Since(shown) >= simShowEvery {
+			shown = time.Now()
+			screen.status("seeds", fmt.Sprintf("%d of %d seeds · %.0f/s · %s simulated · %d states · %d violations", t.Seeds, f.seeds,
+				float64(t.Seeds)/time.Since(began).Seconds(), simulatedTime(t.Simulated), t.States, len(t.Violations)))
+		}
+	}
+	t, err := b.Run(ctx)
+	screen.done()
+	if err != nil {
+		return err
+	}
+	if f.json {
+		err = encode(c.OutOrStdout(), t)
+	} else {
+		err = f.tell(c.OutOrStdout(), t, time.Since(began))
+	}
+	switch {
+	case err != nil:
+		return err
+	case len(t.Violations) > 0:
+		return exitError(results.ExitInvalid)
+	case len(t.Missed()) > 0:
+		return exitError(results.ExitUnknown)
+	}
+	return nil
+}
+
+// simulatedTime writes seconds as hours and minutes.
+func simulatedTime(seconds float64) string {
+	return (time.Duration(seconds) * time.Second).String()
+}
+
+// tell writes what a batch came to.
+func (f *simFlags) tell(w io.Writer, t campaign.Tally, took time.Duration) error {
+	for _, m := range t.Moments {
+		fmt.Fprintf(w, "%10d  %s\n", m.Seen, m.Name)
+	}
+	fmt.Fprintf(w, "%d seeds of %s in %s, %.1f CPU s: %.0f seeds a CPU minute, %.2f million events a CPU s\n", t.Seeds, t.System,
+		took.Round(time.Millisecond), t.CPU, float64(t.Seeds)/t.CPU*60, float64(t.Events)/t.CPU/1e6)
+	fmt.Fprintf(w, "%s simulated, %d operations, %d commands applied, %d distinct states\n", simulatedTime(t.Simulated), t.Operations, t.Applied, t.States)
+	if t.Unknown > 0 {
+		fmt.Fprintf(w, "%d seeds could not have shown every kind of violation: too little was going on in a window, or a fault could not be brought about\n", t.Unknown)
+	}
+	for _, v := range t.Violations {
+		fmt.Fprintf(w, "\n%s\n  chaos sim --system %s --seed %d%s\n", v, t.System, v.Seed, f.again())
+	}
+	for _, m := range t.Missed() {
+		fmt.Fprintf(w, "\nnever reached in %d seeds: %s\n", t.Seeds, m)
+	}
+	verdict := "no violation"
+	if n := len(t.Violations); n > 0 {
+		verdict = fmt.Sprintf("%d of %d seeds broke a promise", n, t.Seeds)
+	}
+	_, err := fmt.Fprintln(w, verdict)
+	return err
+}
+
+// again are the flags that a seed needs to be the same simulation.
+func (f *simFlags) again() string {
+	if f.duration != simDuration {
+		return " --duration " + f.duration.String()
+	}
+	return ""
+}
+
+// one simulates a single seed or plan, and says all about it.
+func (f *simFlags) one(c *cobra.Command, system sim.System) error {
+	plan, err := f.decide(c)
+	if err != nil {
+		return usageError{err}
+	}
+	if plan.Spec.System != system.Name() {
+		if system, err = pick("system", plan.Spec.System, simulated()); err != nil {
+			return err
+		}
+	}
+	w := c.OutOrStdout()
+	if !f.json {
+		describe(w, plan)
+	}
+	start := campaign.CPUSeconds()
+	run := campaign.Simulated{Plan: plan, System: system}
+	if f.trace != "" {
+		finish, err := startTrace(f.trace, plan, &run)
+		if err != nil {
+			return err
+		}
+		defer finish()
+	}
+	out, err := run.Run()
+	if err != nil {
+		return err
+	}
+	found, verdict, err := out.Judge(c.Context(), plan)
+	if err != nil {
+		return err
+	}
+	if f.out != "" {
+		s, err := campaign.Simulated{Plan: plan, System: system}.Execute(c.Context(), f.out, time.Now(), time.Minute)
+		if err != nil {
+			return err
+		}
+		defer fmt.Fprintf(c.ErrOrStderr(), "run    %s/%s\n", f.out, s.Run)
+	}
+	return f.conclude(c, plan, out, found, verdict, campaign.CPUSeconds()-start)
+}
+
+// decide finds the plan: a seed's own, or a file's.
+func (f *simFlags) decide(c *cobra.Command) (campaign.Plan, error) {
+	if f.plan == "" {
+		return campaign.Swarm(f.system, f.seed, f.duration)
+	}
+	p, err := campaign.ReadPlan(f.plan)
+	if err == nil && c.Flags().Changed("system") && p.Spec.System != f.system {
+		err = fmt.Errorf("--system contradicts the plan, which says %s", p.Spec.System)
+	}
+	p.Spec.Provider = sim.Provider{}.Name()
+	return p, err
+}
+
+// describe writes the configuration that a seed drew.
+func describe(w io.Writer, p campaign.Plan) {
+	s := p.Spec
+	fmt.Fprintf(w, "seed      %d\nsystem    %s, %d nodes\nload      %s, %d clients, %d operations a second\n", p.Seed, s.System, s.Nodes, s.Workload, s.Concurrency, s.Rate)
+	fmt.Fprintf(w, "time-outs tick %s, heartbeat %d ticks, election from %d ticks, snapshot every %d entries\n",
+		time.Duration(s.Knobs.Tick), s.Knobs.HeartbeatTicks, s.Knobs.ElectionTicks, s.Knobs.SnapshotEntries)
+	if s.Knobs.CrashAt != "" {
+		fmt.Fprintf(w, "crash     %s\n", s.Knobs.CrashAt)
+	}
+	if s.Sim != nil {
+		fmt.Fprintf(w, "world     %s\n", strings.ReplaceAll(s.Sim.String(), "\n", "\n          "))
+	}
+	fmt.Fprintf(w, "faults    %s\n", strings.Join(s.Faults, ", "))
+	for _, st := range p.Schedule {
+		fmt.Fprintf(w, "          %9s %-6s %-20s %s\n", st.At, st.Action, st.ID, st.Victims)
+	}
+}
+
+// conclude prints what a single simulation came to, and grades it.
+func (f *simFlags) conclude(c *cobra.Command, p campaign.Plan, out campaign.Simulation, found *campaign.Violation, v linearizability.Verdict, cpu float64) error {
+	w := c.OutOrStdout()
+	if f.json {
+		t := campaign.Tally{System: p.Spec.System, First: p.Seed, Seeds: 1, CPU: cpu, Simulated: out.Time.Seconds(), Events: out.Events,
+			Operations: len(out.History.Events) / 2, Applied: out.Applied, States: len(out.States), Moments: out.Moments, Violations: []campaign.Violation{}}
+		if found != nil {
+			t.Violations = append(t.Violations, *found)
+		}
+		if err := encode(w, t); err != nil {
+			return err
+		}
+	} else {
+		fmt.Fprintf(w, "\n%s simulated, %d events, %d commands applied, history of %d events with hash %x\n", out.Time, out.Events, out.Applied,
+			len(out.History.Events), sha256.Sum256(out.Encode()))
+		if found != nil {
+			fmt.Fprintf(w, "INVALID: %s\n", found)
+		} else {
+			fmt.Fprintf(w, "%s: %s\n", strings.ToUpper(v.Outcome.String()), v.Reason)
+		}
+		for _, line := range v.Story {
+			fmt.Fprintf(w, "  %s\n", line)
+		}
+	}
+	if found != nil && f.shrink {
+		return f.shrinkPlan(c, p, *found)
+	}
+	if found != nil {
+		return exitError(results.ExitInvalid)
+	}
+	if v.Outcome == linearizability.Unknown && f.plan != "" {
+		return exitError(results.ExitUnknown)
+	}
+	return nil
+}
+
+// startTrace has the run write what happens; finish completes the files.
+func startTrace(name string, p campaign.Plan, run *campaign.Simulated) (finish func(), err error) {
+	file, err := os.Create(name + ".txt")
+	if err != nil {
+		return nil, usageError{fmt.Errorf("--trace: %w", err)}
+	}
+	run.Trace = func(t sim.Traced) { fmt.Fprintln(file, t) }
+	return func() { file.Close() }, nil
+}
+
+func (f *simFlags) shrinkPlan(c *cobra.Command, p campaign.Plan, found campaign.Violation) error {
+	return exitError(results.ExitInvalid)
+}
