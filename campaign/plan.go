@@ -176,7 +176,7 @@ func between(name string, v, low, high int) error {
 	return nil
 }
 
-// ReadPlan reads a plan file and checks all of it.
+// ReadPlan reads a plan file, or the plan of a golden scenario, and checks all of it.
 func ReadPlan(name string) (Plan, error) {
 	f, err := os.Open(name)
 	if err != nil {
@@ -191,6 +191,11 @@ func ReadPlan(name string) (Plan, error) {
 		return Plan{}, fmt.Errorf("plan %s: larger than %d bytes", name, planBytesMax)
 	}
 	p, err := ParsePlan(b)
+	if bytes.HasPrefix(b, []byte("#")) {
+		var s Scenario
+		s, err = ParseScenario(b)
+		p = s.Plan
+	}
 	if err != nil {
 		return Plan{}, fmt.Errorf("plan %s: %w", name, err)
 	}

@@ -72,6 +72,8 @@ type simRun struct {
 	patience time.Duration // of a probe for one answer
 	rate     time.Duration // between operations; 0: as fast as answers come
 	slot     time.Duration // the next free one
+	given    int           // operations that clients began
+	most     int           // after so many they stop; 0: never
 	looked   time.Duration
 	phase    string
 	crashed  bool
@@ -87,6 +89,7 @@ func (s Simulated) Run() (Simulation, error) {
 		Settings: settings, Seed: s.Plan.Seed, Audit: s.Audit, Trace: s.Trace}, r.wake)
 	r.storm = newStorm(r, r.world, func() nodes.ID { return r.seen.current(r.world.Now()) })
 	r.patience = askTimeout + tripsAsked*time.Duration(settings.Latency+settings.Spread+settings.Sync+settings.SyncBy)*time.Microsecond
+	r.most = settings.Cap
 	if spec.Rate > 0 {
 		r.rate = time.Second / time.Duration(spec.Rate)
 	}

@@ -71,6 +71,10 @@ func (w *simWorker) next() {
 		w.send(d.node, d.event, 2, d.timeout)
 		return
 	}
+	if r.capped() {
+		w.idle = true
+		return
+	}
 	if wait := r.paced(now); wait > 0 {
 		w.rest(wait)
 		return
@@ -82,9 +86,15 @@ func (w *simWorker) next() {
 	case wait > 0:
 		w.rest(wait)
 	default:
+		r.given++
 		w.op, w.at = op, begin(op, invoke)
 		w.attempt()
 	}
+}
+
+// capped tells whether clients have done all that they may.
+func (r *simRun) capped() bool {
+	return r.most > 0 && r.given >= r.most && r.phase != history.Final && r.phase != history.Again
 }
 
 // paced takes the next slot of time for an operation if it has come.

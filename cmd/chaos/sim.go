@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"strings"
@@ -327,6 +328,34 @@ func startTrace(name string, p campaign.Plan, run *campaign.Simulated) (finish f
 	return func() { file.Close() }, nil
 }
 
+// shrinkPlan makes a failing plan smaller, prints it as a golden scenario, and
+// leaves it as a plan that chaos run accepts.
 func (f *simFlags) shrinkPlan(c *cobra.Command, p campaign.Plan, found campaign.Violation) error {
+	system, err := pick("system", p.Spec.System, simulated())
+	if err != nil {
+		return err
+	}
+	screen := newScreen(c.ErrOrStderr(), f.json)
+	s := campaign.Shrinker{System: system, Progress: func(tries int, p campaign.Plan) {
+		screen.status("shrinking", fmt.Sprintf("shrinking: %d simulations · %s", tries, p.Describe()))
+	}}
+	small, found, tries := s.Shrink(c.Context(), p, found)
+	screen.done()
+	scenario := campaign.Scenario{Breaks: found.By, Plan: small, About: []string{
+		fmt.Sprintf("%s, shrunk from seed %d in %d simulations to %s.", system.Name(), p.Seed, tries, small.Describe()), found.Detail}}
+	folder := f.out
+	if folder == "" {
+		folder = runsRoot
+	}
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return err
+	}
+	base := fmt.Sprintf("shrunk-%s-%d", system.Name(), p.Seed)
+	if err := errors.Join(results.Write(folder, base+".json", small.Encode()), results.Write(folder, base+".txt", scenario.Encode())); err != nil {
+		return err
+	}
+	if !f.json {
+		fmt.Fprintf(c.OutOrStdout(), "\n%s\nscenario  %s\nplan      %s\n", scenario.Encode(), filepath.Join(folder, base+".txt"), filepath.Join(folder, base+".json"))
+	}
 	return exitError(results.ExitInvalid)
 }
