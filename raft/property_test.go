@@ -120,7 +120,7 @@ func (s *storm) turn(h *host) {
 	} else if all.Install != nil && s.rand.IntN(4) == 0 {
 		crash = afterSnapshot
 	}
-	if s.perform(h, all, crash, s.rand.IntN(4)) && s.rand.IntN(40) == 0 && h.applied > h.core.Status().First {
+	if s.flush(h, all, crash, s.rand.IntN(4)) && s.rand.IntN(40) == 0 && h.applied > h.core.Status().First {
 		journal := h.journal
 		s.compact(h, h.applied)
 		if s.rand.IntN(4) == 0 { // the snapshot is durable, the journal still the old one
