@@ -237,6 +237,7 @@ func (s *storm) agreed(goal uint64) bool {
 // reads at every step of random schedules, and that a healed cluster works.
 func TestStorms(t *testing.T) {
 	decided, answered, installed := 0, 0, 0
+	var moments [momentsCount]uint64
 	for seed := range uint64(seeds) {
 		s := newStorm(seed, func(what string) { t.Fatalf("seed %d: %s", seed, what) })
 		s.say = func(format string, _ ...any) {
@@ -248,6 +249,12 @@ func TestStorms(t *testing.T) {
 		s.heal(t)
 		decided += len(s.check.decided)
 		answered += s.answered
+		for i, m := range s.watch.Moments() {
+			moments[i] += m.Seen
+		}
+	}
+	for i, seen := range moments {
+		t.Logf("%6d × %s", seen, momentNames[i])
 	}
 	t.Logf("%d schedules: %d commands decided, %d reads answered, %d snapshots installed", seeds, decided, answered, installed)
 	if decided < 20*seeds || answered < 20*seeds || installed < seeds/4 {
