@@ -86,13 +86,16 @@ func (k *Check) Add(c *Core) {
 // there again, except for what it dropped itself since then.
 func (k *Check) Started(id consensus.ID) error {
 	s := k.nodes[id]
-	before := s.log
+	before := *s
 	if err := s.survived(); err != nil {
 		return err
 	}
 	k.noticeRestart(s)
 	s.restart()
-	if err := k.stillHeld(s, &before); err != nil {
+	if err := k.stillVoted(s, &before); err != nil {
+		return err
+	}
+	if err := k.stillHeld(s, &before.log); err != nil {
 		return err
 	}
 	return k.learn(s, s.log.base+1)

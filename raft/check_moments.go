@@ -12,7 +12,6 @@ const (
 	yielded
 	transferred
 	hurried
-	lateLeader
 	twoLeaders
 	checkQuorum
 	deposedTail
@@ -40,7 +39,6 @@ var momentNames = [momentsCount]string{
 	yielded:            "candidate yields to the leader of its term",
 	transferred:        "leadership transferred",
 	hurried:            "leader elected in a hurry after a reset",
-	lateLeader:         "leader elected in a term that is past",
 	twoLeaders:         "two leaders of different terms at once",
 	checkQuorum:        "leader steps down by check-quorum",
 	deposedTail:        "leader deposed with an uncommitted tail",
@@ -113,7 +111,6 @@ func (k *Check) noticeRole(s *shadow) {
 		k.count(checkQuorum, same)
 		k.count(deposedTail, s.log.last() > s.commit)
 		k.count(deposedReads, s.reads.underway > 0)
-		s.overlapped = false
 	}
 }
 
@@ -133,9 +130,9 @@ func (k *Check) split(s *shadow) bool {
 // noticeElected is about how a leader came to lead.
 func (k *Check) noticeElected(s *shadow) {
 	c := s.core
+	s.overlapped = false
 	k.count(transferred, s.forced)
 	k.count(hurried, s.hurry > 0)
-	k.count(lateLeader, c.term < k.newest)
 	k.count(inherited, c.lead.start > k.past.last+1)
 }
 

@@ -33,6 +33,19 @@ func (s *shadow) survived() error {
 	return nil
 }
 
+// stillVoted: whoever led a term has the votes of a majority for ever, whatever
+// one node lost in a crash: a vote was durable before it was told (paper 5.1, 5.2).
+func (k *Check) stillVoted(s, before *shadow) error {
+	lost := s.term < before.term || (s.term == before.term && s.vote != before.vote)
+	if !lost || before.vote == 0 || k.leaders[before.term] != before.vote || len(s.core.config.Voters) == 1 {
+		return nil
+	}
+	if n := k.voters(s.core.config, before.term, before.vote); n < s.core.config.Quorum() {
+		return s.breach("vote-quorum", "its vote for %s is lost, which led term %d; now at most %d of %d nodes voted for it", before.vote, before.term, n, len(s.core.config.Voters))
+	}
+	return nil
+}
+
 // stillHeld: an entry that is committed stays on a majority, whatever one node
 // lost in a crash: it was durable before it was acknowledged (paper 5.3, figure 2).
 func (k *Check) stillHeld(s *shadow, before *spine) error {
@@ -136,7 +149,7 @@ func (k *Check) elected(s *shadow) error {
 	k.noticeElected(s)
 	k.leaders[c.term] = s.id
 	k.newest = max(k.newest, c.term)
-	if n := k.voters(c); n < c.config.Quorum() {
+	if n := k.voters(c.config, c.term, c.id); n < c.config.Quorum() {
 		return s.breach("vote-quorum", "it leads term %d with the votes of at most %d of %d nodes", c.term, n, len(c.config.Voters))
 	}
 	for i := max(c.log.base, k.past.from); i <= k.past.last; i++ {
@@ -148,11 +161,11 @@ func (k *Check) elected(s *shadow) error {
 	return nil
 }
 
-// voters counts who may have voted for c in its term: whoever did, and who is in
-// a later term, where his vote can't be seen any more.
-func (k *Check) voters(c *Core) (n int) {
-	for _, id := range c.config.Voters {
-		if o := k.node(id); o != nil && (o.term > c.term || (o.term == c.term && o.vote == c.id)) {
+// voters counts who may have voted for a node in a term: whoever did, and who is
+// in a later term, where his vote can't be seen any more.
+func (k *Check) voters(config consensus.Configuration, term uint64, candidate consensus.ID) (n int) {
+	for _, id := range config.Voters {
+		if o := k.node(id); o != nil && (o.term > term || (o.term == term && o.vote == candidate)) {
 			n++
 		}
 	}

@@ -107,6 +107,13 @@ var breaches = []struct {
 		f.cores[3].term, f.cores[3].vote, f.cores[3].role = 3, 3, leader
 		return f.step(3)
 	}},
+	{"vote-quorum", "a vote was counted before it was durable", func(f *forgery) error {
+		f.cores[2].term, f.cores[2].vote, f.cores[3].term, f.cores[3].vote = 3, 3, 3, 3
+		f.sound(f.step(2), f.step(3))
+		f.cores[3].role = leader
+		f.sound(f.step(3))
+		return f.restart(2, nil, f.journal(2, 1, 1, 1, 2))
+	}},
 	{"leader-append-only", "a leader drops its last entry", func(f *forgery) error { return f.cut(1, 3) }},
 	{"leader-completeness", "a leader without a committed entry", func(f *forgery) error {
 		f.sound(f.replace(3, 1, 1), f.commit(1, 3))
