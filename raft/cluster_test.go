@@ -45,12 +45,13 @@ type cluster struct {
 	cut   map[consensus.ID]bool
 	o     consensus.Options
 	check *checker
+	watch *Check
 	pad   int                                   // bytes that snapshots are padded by
 	say   func(format string, arguments ...any) // a line for golden scenarios; may be nil
 }
 
 func newCluster(n int, o consensus.Options, report func(string)) *cluster {
-	c := &cluster{o: o, cut: map[consensus.ID]bool{}, check: newChecker(report), say: func(string, ...any) {}}
+	c := &cluster{o: o, cut: map[consensus.ID]bool{}, check: newChecker(report), watch: NewCheck(), say: func(string, ...any) {}}
 	for i := range n {
 		c.o.Voters.Voters = append(c.o.Voters.Voters, consensus.ID(i+1))
 	}
@@ -77,7 +78,16 @@ func (c *cluster) start(h *host) {
 	if h.snapshot != nil {
 		h.applied, h.state = h.snapshot.Index, h.snapped
 	}
+	c.watch.Add(h.core)
 	h.core.Restore(h.snapshot, slices.Clone(h.journal))
+	c.want(c.watch.Started(h.id))
+}
+
+// want reports a breach that the watch tells of.
+func (c *cluster) want(err error) {
+	if err != nil {
+		c.check.report(err.Error())
+	}
 }
 
 func (c *cluster) crash(h *host) {
@@ -91,12 +101,22 @@ func (c *cluster) step(h *host, input func(*Core) output) output {
 	o := input(h.core)
 	c.describe(h, before, o)
 	c.check.step(h, o)
+	c.want(c.watch.Stepped(h.id))
 	return o
 }
 
 // do feeds one input and carries it out. It tells whether the host survived.
 func (c *cluster) do(h *host, input func(*Core) output) bool {
-	return c.perform(h, c.step(h, input), never, 0)
+	return c.flush(h, c.step(h, input), never, 0)
+}
+
+// flush carries out all that the core asked for, and tells the watch.
+func (c *cluster) flush(h *host, o output, crash stage, keep int) bool {
+	survived := c.perform(h, o, crash, keep)
+	if survived {
+		c.want(c.watch.Flushed(h.id))
+	}
+	return survived
 }
 
 // perform carries o out up to a stage; keep is how many records or messages of
@@ -270,9 +290,10 @@ func (k *checker) leader(h *host, st consensus.Status) {
 }
 
 // entry checks log matching: an index and a term name one entry and what is before it.
+// A single voter may lose term and entries in one crash and begin that term again.
 func (k *checker) entry(h *host, e consensus.Entry) {
 	before, ok := h.core.log.term(e.Index - 1)
-	if !ok || !h.core.log.matches(e.Index, e.Term) {
+	if !ok || len(h.core.config.Voters) == 1 || !h.core.log.matches(e.Index, e.Term) {
 		return
 	}
 	l := lineage{before, identity(e)}

@@ -87,7 +87,7 @@ func TestMerge(t *testing.T) {
 	if len(all.Early) != 2 || len(all.Early[0].Message.Entries) != 50 || all.Early[1].Message.Round != 1 || len(all.Records) != 50 {
 		t.Fatalf("%d early messages, the first with %d entries: %v", len(all.Early), len(all.Early[0].Message.Entries), all.Early)
 	}
-	c.perform(h, all, never, 0)
+	c.flush(h, all, never, 0)
 	c.drain()
 	for _, h := range c.hosts {
 		if h.applied != 51 {

@@ -102,7 +102,7 @@ func (s *scenario) do(h *host, input func(*Core) output) {
 	if crash != never {
 		delete(s.fail, h.id)
 	}
-	s.c.perform(h, o, crash, 0)
+	s.c.flush(h, o, crash, 0)
 }
 
 // run carries out one line.

@@ -18,7 +18,7 @@ const (
 )
 
 // A storm is a random schedule over a cluster: messages are shuffled, dropped,
-// doubled and delayed, hosts crash between the stages of an output and come
+// doubled and delayed, some by several elections, hosts crash between the stages of an output and come
 // back, logs are compacted, and connections break.
 type storm struct {
 	*cluster
@@ -30,6 +30,8 @@ type storm struct {
 	traced     bool
 	trace      uint64
 	crashEvery int
+	late       []envelope // copies of messages that come much later
+	lateMax    int
 	slow       *host // its ticks come ten times less often, so that it may lead too long
 }
 
@@ -39,6 +41,7 @@ func newStorm(seed uint64, report func(string)) *storm {
 		Bootstrap: r.IntN(2) == 0, Rand: rand.New(rand.NewPCG(seed, 2))}
 	s := &storm{rand: r, loss: []int{0, 3, 15}[r.IntN(3)], crashEvery: []int{60, 200, 1000}[r.IntN(3)]}
 	s.cluster = newCluster([]int{1, 2, 3, 3, 5, 5}[r.IntN(6)], o, report)
+	s.lateMax = []int{0, 6, 20, 60}[r.IntN(4)]
 	s.pad = []int{0, 0, 3 * chunkBytes / 2}[r.IntN(3)]
 	return s
 }
@@ -77,6 +80,7 @@ func (s *storm) message(h *host) func(*Core) output {
 		}
 		i := s.rand.IntN(min(len(s.wire), 12))
 		e := s.wire[i]
+		s.delay(e)
 		if s.rand.IntN(100) >= 4 {
 			s.wire = slices.Delete(s.wire, i, i+1)
 		}
@@ -89,6 +93,20 @@ func (s *storm) message(h *host) func(*Core) output {
 		s.wire = append(s.wire, e)
 	}
 	return (*Core).Tick
+}
+
+// delay sets a copy of some messages aside, and brings back one of those that
+// were set aside long ago.
+func (s *storm) delay(e envelope) {
+	n := s.rand.IntN(1000)
+	if len(s.late) > 0 && len(s.late) == s.lateMax && n < 40 {
+		i := s.rand.IntN(s.lateMax)
+		s.wire = slices.Insert(s.wire, min(len(s.wire), 4), s.late[i])
+		s.late = slices.Delete(s.late, i, i+1)
+	}
+	if len(s.late) < s.lateMax && n < 60 {
+		s.late = append(s.late, e)
+	}
 }
 
 // turn feeds a host one to four inputs, and carries them out as one.
@@ -120,7 +138,7 @@ func (s *storm) turn(h *host) {
 	} else if all.Install != nil && s.rand.IntN(4) == 0 {
 		crash = afterSnapshot
 	}
-	if s.perform(h, all, crash, s.rand.IntN(4)) && s.rand.IntN(40) == 0 && h.applied > h.core.Status().First {
+	if s.flush(h, all, crash, s.rand.IntN(4)) && s.rand.IntN(40) == 0 && h.applied > h.core.Status().First {
 		journal := h.journal
 		s.compact(h, h.applied)
 		if s.rand.IntN(4) == 0 { // the snapshot is durable, the journal still the old one
@@ -237,6 +255,7 @@ func (s *storm) agreed(goal uint64) bool {
 // reads at every step of random schedules, and that a healed cluster works.
 func TestStorms(t *testing.T) {
 	decided, answered, installed := 0, 0, 0
+	var moments [momentsCount]uint64
 	for seed := range uint64(seeds) {
 		s := newStorm(seed, func(what string) { t.Fatalf("seed %d: %s", seed, what) })
 		s.say = func(format string, _ ...any) {
@@ -248,6 +267,12 @@ func TestStorms(t *testing.T) {
 		s.heal(t)
 		decided += len(s.check.decided)
 		answered += s.answered
+		for i, m := range s.watch.Moments() {
+			moments[i] += m.Seen
+		}
+	}
+	for i, seen := range moments {
+		t.Logf("%6d × %s", seen, momentNames[i])
 	}
 	t.Logf("%d schedules: %d commands decided, %d reads answered, %d snapshots installed", seeds, decided, answered, installed)
 	if decided < 20*seeds || answered < 20*seeds || installed < seeds/4 {
