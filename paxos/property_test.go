@@ -34,6 +34,7 @@ func (s *storm) inputs(r *replica, deliver int) Output {
 	var out Output
 	for range 1 + s.r.IntN(3) {
 		next := s.input(r, deliver)
+		s.judge(s.watch.Stepped(r.id))
 		if next.Installs() {
 			r.behind = true
 			s.perform(r, out, wholly, 0)
@@ -213,6 +214,7 @@ const (
 func TestStorm(t *testing.T) {
 	for _, mode := range []Mode{Multi, Classic} {
 		reads, commands, installs := 0, 0, 0
+		seen := map[string]uint64{}
 		for seed := range uint64(stormSeeds) {
 			s := newStorm(mode, seed)
 			for i := 0; i < stormSteps && s.failure == ""; i++ {
@@ -229,6 +231,12 @@ func TestStorm(t *testing.T) {
 			for _, r := range s.replicas {
 				installs += r.counts["installed"]
 			}
+			for _, m := range s.watch.Moments() {
+				seen[m.Name] += m.Seen
+			}
+		}
+		for name, n := range seen {
+			t.Logf("mode %d: %6d %s", mode, n, name)
 		}
 		t.Logf("mode %d: %d seeds decided %d commands, answered %d reads, installed %d checkpoints", mode, stormSeeds, commands, reads, installs)
 		if commands < 20*stormSeeds || reads < 5*stormSeeds || installs < stormSeeds/20 {
