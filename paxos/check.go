@@ -59,6 +59,7 @@ type watched struct {
 
 	promised Ballot // durable
 	accepted window[remembered]
+	swept    uint64 // the checkpoint at which Check.forget was called last
 
 	lostTo   consensus.ID // the proposer that preempted this one last
 	lostAt   uint64       // Check.count then
@@ -304,7 +305,6 @@ func (k *Check) Flushed(id consensus.ID) error {
 	if n == nil {
 		return nil
 	}
-	term := n.last.term
 	if err := k.Stepped(id); err != nil {
 		return err
 	}
@@ -318,7 +318,8 @@ func (k *Check) Flushed(id consensus.ID) error {
 		}
 	}
 	n.fresh = n.fresh[:0]
-	if n.last.term != term || len(k.slots.items) > slotsKeptMax {
+	if n.last.term != n.swept || len(k.slots.items) > slotsKeptMax {
+		n.swept = n.last.term
 		k.forget()
 	}
 	return nil
