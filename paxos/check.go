@@ -134,7 +134,7 @@ func (k *Check) Add(c *Core) {
 		k.gone(n)
 	}
 	k.mode, k.voters = c.mode, c.voters
-	n.core, n.last, n.used, n.fresh = c, glance{}, n.told, n.fresh[:0]
+	n.core, n.last, n.used = c, glance{}, n.told
 }
 
 func (k *Check) node(id consensus.ID) *watched {
@@ -163,6 +163,9 @@ func (k *Check) Started(id consensus.ID) error {
 		}
 	}
 	n.promised = a.promised
+	if err := k.lost(n); err != nil {
+		return err
+	}
 	if err := k.decides(n, 0, n.core.learner.decided.end()); err != nil {
 		return err
 	}
@@ -196,6 +199,23 @@ func (k *Check) broughtBack(n *watched, p *Proposal) error {
 		return err
 	}
 	return k.durable(n, vote{p.Slot, p.Ballot})
+}
+
+// lost takes acceptances back that did not become durable. Nobody was told of
+// them, so that a slot that was decided has its majority without them.
+func (k *Check) lost(n *watched) error {
+	a := &n.core.acceptor
+	for _, v := range n.fresh {
+		if h := k.slots.at(v.slot); h != nil && v.slot >= a.accepted.first && a.acceptedIn(v.slot).Less(v.ballot) {
+			at, _ := h.in(v.ballot)
+			at.maybe &^= n.bit
+			if h.decided != 0 && !k.accepted(h, h.learned) {
+				return n.breach(decidedIsChosen, "it lost what it accepted for slot %d in %s, and %s had learned it", v.slot, v.ballot, h.decided)
+			}
+		}
+	}
+	n.fresh = n.fresh[:0]
+	return nil
 }
 
 // Stepped looks for what the last input of the node's core changed.
@@ -264,18 +284,18 @@ func (k *Check) ballots(n *watched, before *glance) error {
 func (k *Check) accepts(n *watched, before *glance) error {
 	a := &n.core.acceptor
 	if a.touched.count == before.accepts+1 {
-		return k.accepted(n, a.touched.slot, before.promised)
+		return k.vote(n, a.touched.slot, before.promised)
 	}
 	for slot := max(before.mark+1, a.accepted.first); slot < a.accepted.end(); slot++ {
-		if err := k.accepted(n, slot, before.promised); err != nil {
+		if err := k.vote(n, slot, before.promised); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// accepted holds an acceptance to P1a. promised is the promise before the step.
-func (k *Check) accepted(n *watched, slot uint64, promised Ballot) error {
+// vote holds an acceptance to P1a. promised is the promise before the step.
+func (k *Check) vote(n *watched, slot uint64, promised Ballot) error {
 	p := n.core.acceptor.accepted.at(slot)
 	if p == nil || p.Ballot.IsZero() || slot < n.accepted.first {
 		return nil

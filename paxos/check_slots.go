@@ -133,6 +133,12 @@ func (k *Check) decides(n *watched, from, end uint64) error {
 	return nil
 }
 
+// accepted tells whether a majority accepted commands in one ballot, as far as
+// anybody may have been told.
+func (k *Check) accepted(h *slotHistory, commands []consensus.Command) bool {
+	return h.any(func(o *balloting) bool { return k.majority(o.maybe) && sameValue(o.commands, commands) }) != nil
+}
+
 // decided compares what n learned with what others did; the first to learn a
 // slot must have a value that a majority accepted in one ballot.
 func (k *Check) decided(n *watched, slot uint64, commands []consensus.Command) error {
@@ -146,7 +152,7 @@ func (k *Check) decided(n *watched, slot uint64, commands []consensus.Command) e
 		}
 		return nil
 	}
-	if h.any(func(o *balloting) bool { return k.majority(o.maybe) && sameValue(o.commands, commands) }) == nil {
+	if !k.accepted(h, commands) {
 		return n.breach(decidedIsChosen, "it learns %s for slot %d, which no majority accepted in any ballot", describeValue(commands), slot)
 	}
 	h.decided, h.learned = n.id, commands

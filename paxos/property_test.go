@@ -16,7 +16,8 @@ type storm struct {
 	serial uint64
 	floors map[commandID]uint64 // of each read the index that had been applied somewhere when it was asked
 	key    uint64
-	done   int // reads that were answered
+	done   int                      // reads that were answered
+	slow   map[[2]consensus.ID]bool // links whose messages are late
 	trace  []string
 }
 
@@ -26,7 +27,7 @@ func newStorm(mode Mode, seed uint64) *storm {
 	if seed%4 == 0 {
 		cl.pad = make([]byte, 20*cl.o.MaxBatchBytes)
 	}
-	return &storm{cluster: cl, r: r, floors: map[commandID]uint64{}}
+	return &storm{cluster: cl, r: r, floors: map[commandID]uint64{}, slow: map[[2]consensus.ID]bool{}}
 }
 
 // inputs draws one input for the node, or several that its owner gathers.
@@ -53,12 +54,15 @@ func (s *storm) find(r *replica) int {
 		if len(s.net) == 0 {
 			return -1
 		}
-		if i := s.r.IntN(len(s.net)); s.net[i].To == r.id {
+		if i := s.r.IntN(len(s.net)); s.net[i].To == r.id && !s.late(i) {
 			return i
 		}
 	}
 	return -1
 }
+
+// late tells whether message i is on a slow link.
+func (s *storm) late(i int) bool { return s.slow[[2]consensus.ID{s.net[i].From, s.net[i].To}] }
 
 func (s *storm) input(r *replica, deliver int) Output {
 	switch n := s.r.IntN(100); {
@@ -106,7 +110,11 @@ func (s *storm) checkReads(r *replica) {
 // upset draws something for the world to do.
 func (s *storm) upset() {
 	a, b := consensus.ID(1+s.r.IntN(len(s.replicas))), consensus.ID(1+s.r.IntN(len(s.replicas)))
-	switch s.r.IntN(8) {
+	switch s.r.IntN(9) {
+	case 8:
+		if s.seed%2 == 1 {
+			s.isolate(a)
+		}
 	case 0:
 		s.crash(s.at(a))
 	case 1, 2, 3:
@@ -121,6 +129,22 @@ func (s *storm) upset() {
 		s.cut[[2]consensus.ID{a, b}] = true
 	default:
 		s.mend()
+		clear(s.slow)
+	}
+}
+
+// isolate parts a node from the others, the distinguished proposer if there is
+// one: what it sends is lost or late, and so is what is sent to it.
+func (s *storm) isolate(id consensus.ID) {
+	for _, r := range s.replicas {
+		if r.up && r.core.leads() {
+			id = r.id
+		}
+	}
+	out, in := s.r.IntN(3), s.r.IntN(3)
+	for _, r := range s.replicas {
+		s.cut[[2]consensus.ID{id, r.id}], s.slow[[2]consensus.ID{id, r.id}] = out == 0, out == 1
+		s.cut[[2]consensus.ID{r.id, id}], s.slow[[2]consensus.ID{r.id, id}] = in == 0, in == 1
 	}
 }
 
@@ -135,6 +159,9 @@ func (s *storm) one() {
 		deliver = s.r.IntN(len(s.net))
 		if s.r.IntN(3) > 0 {
 			deliver = s.r.IntN(min(8, len(s.net))) // mostly in order
+		}
+		if s.late(deliver) {
+			return
 		}
 		r = s.at(s.net[deliver].To)
 	}
