@@ -135,7 +135,7 @@ func (s *storm) upset() {
 
 // isolate parts a node from the others, the distinguished proposer if there is
 // one: what it sends is lost or late, and so is what is sent to it.
-func (s *storm) isolate(id consensus.ID) {
+func (s *storm) isolate(id consensus.ID) consensus.ID {
 	for _, r := range s.replicas {
 		if r.up && r.core.leads() {
 			id = r.id
@@ -146,6 +146,7 @@ func (s *storm) isolate(id consensus.ID) {
 		s.cut[[2]consensus.ID{id, r.id}], s.slow[[2]consensus.ID{id, r.id}] = out == 0, out == 1
 		s.cut[[2]consensus.ID{r.id, id}], s.slow[[2]consensus.ID{r.id, id}] = in == 0, in == 1
 	}
+	return id
 }
 
 // one is one step of the safety phase.

@@ -125,7 +125,12 @@ func (w *weather) turn() {
 	case 5:
 		w.feed(a, func(c *Core) Output { return c.Transfer(consensus.ID(1 + w.r.IntN(len(w.replicas)))) })
 	default:
-		w.isolate(a.id)
+		id, broken := w.isolate(a.id), w.r.IntN(2) == 0
+		for _, r := range w.replicas {
+			if broken && r.id != id {
+				w.feed(r, func(c *Core) Output { return c.PeerReset(id) })
+			}
+		}
 		w.mendAt = w.now + partsPerTick*(5+w.r.IntN(30))
 	}
 }
