@@ -15,6 +15,7 @@ const slotsAheadMax = 1 << 16
 type acceptor struct {
 	promised Ballot           // the highest ballot of a prepare or accept request that was answered
 	accepted window[Proposal] // per slot the accepted proposal of the highest ballot; a zero ballot is none
+	touched  touch            // acceptances of this incarnation
 }
 
 // promise answers a prepare request for b with yes unless a higher ballot was
@@ -42,6 +43,7 @@ func (a *acceptor) accept(p Proposal) (ok, changed bool) {
 		return true, false
 	}
 	*at = p
+	a.touched.at(p.Slot)
 	return true, true
 }
 

@@ -63,13 +63,18 @@ func compactAll(cores []*Core) {
 	}
 }
 
-func benchCluster(mode Mode) []*Core {
+func benchReplicas(mode Mode) *cluster {
 	cl := newCluster(5, mode, 1)
 	cl.o.MaxInflight, cl.o.MaxBatchBytes = 4096, 64<<10
-	var cores []*Core
 	for _, r := range cl.replicas {
 		r.lives = 0
 		cl.start(r)
+	}
+	return cl
+}
+
+func benchCluster(mode Mode) (cores []*Core) {
+	for _, r := range benchReplicas(mode).replicas {
 		cores = append(cores, r.core)
 	}
 	return cores

@@ -7,7 +7,8 @@ import (
 	"chaos/nodes/consensus"
 )
 
-// chunkBytes is the most of a checkpoint that one message carries.
+// chunkBytes is the most of a checkpoint that one message carries; MaxBatchBytes
+// may allow less.
 const chunkBytes = 64 << 10
 
 // transferRetries is how often a lost chunk is asked for at the same peer
@@ -66,7 +67,7 @@ func (c *Core) onFetch(from consensus.ID, m *Message) {
 // sendChunk sends the checkpoint's bytes from offset on.
 func (c *Core) sendChunk(to consensus.ID, offset uint64) {
 	s := &c.checkpoint.snapshot
-	end := min(offset+chunkBytes, uint64(len(s.Data)))
+	end := min(offset+uint64(min(chunkBytes, c.o.MaxBatchBytes)), uint64(len(s.Data)))
 	c.send(to, Message{Kind: Chunk, Slot: s.Term, Index: s.Index, Voters: s.Voters.Voters,
 		Offset: offset, Total: uint64(len(s.Data)), Data: s.Data[offset:end]})
 }

@@ -57,6 +57,8 @@ type cluster struct {
 	chosen   map[uint64][]consensus.Command
 	log      []consensus.Entry // by index, from 1: what anybody applied
 	failure  string
+	watch    *Check
+	breach   error // the first that watch told
 	rejected map[commandID]bool
 	lives    map[Ballot]uint64 // in which life of its node a ballot was first used
 }
@@ -64,7 +66,7 @@ type cluster struct {
 func newCluster(n int, mode Mode, seed uint64) *cluster {
 	cl := &cluster{mode: mode, seed: seed, cut: map[[2]consensus.ID]bool{},
 		votes: map[uint64]map[Ballot]votes{}, values: map[uint64]map[Ballot][]consensus.Command{},
-		chosen: map[uint64][]consensus.Command{}, rejected: map[commandID]bool{}, lives: map[Ballot]uint64{}}
+		chosen: map[uint64][]consensus.Command{}, rejected: map[commandID]bool{}, lives: map[Ballot]uint64{}, watch: NewCheck()}
 	for i := range n {
 		cl.voters.Voters = append(cl.voters.Voters, consensus.ID(i+1))
 	}
@@ -86,6 +88,14 @@ func (cl *cluster) fail(format string, args ...any) {
 	}
 }
 
+// judge notes the first breach of an invariant.
+func (cl *cluster) judge(err error) {
+	if err != nil && cl.breach == nil {
+		cl.breach = err
+		cl.fail("%v", err)
+	}
+}
+
 // start begins a life of r from what is durable.
 func (cl *cluster) start(r *replica) {
 	o := cl.o
@@ -97,7 +107,9 @@ func (cl *cluster) start(r *replica) {
 	if r.snapshot != nil {
 		cl.load(r, r.snapshot)
 	}
+	cl.watch.Add(r.core)
 	r.core.Restore(r.snapshot, slices.Clone(r.journal))
+	cl.judge(cl.watch.Started(r.id))
 	s := r.core.Status()
 	if b := (Ballot{s.Term, s.Vote}); b.Less(r.public) {
 		cl.fail("%s restarts with promise %s below %s, which it had answered", r.id, b, r.public)
@@ -134,6 +146,7 @@ func (cl *cluster) load(r *replica, s *consensus.Snapshot) {
 
 // perform does what o asks, in its order, up to a crash.
 func (cl *cluster) perform(r *replica, o Output, crash stage, part int) {
+	cl.judge(cl.watch.Stepped(r.id))
 	r.counts["early"] += len(o.Early)
 	cl.sendAll(o.Early)
 	if crash == afterEarly {
@@ -169,6 +182,9 @@ func (cl *cluster) perform(r *replica, o Output, crash stage, part int) {
 		return
 	}
 	cl.applyAll(r, o)
+	if !r.behind {
+		cl.judge(cl.watch.Flushed(r.id))
+	}
 }
 
 func (cl *cluster) applyAll(r *replica, o Output) {

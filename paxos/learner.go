@@ -26,6 +26,7 @@ type learner struct {
 	decided window[decision]
 	known   uint64 // the highest slot that anybody said is decided
 	noted   uint64 // the last mark in the journal
+	touched touch  // decisions of this incarnation
 
 	asked  consensus.ID // whose answer is awaited, or 0
 	waited int          // ticks since then
@@ -49,6 +50,7 @@ func (l *learner) decide(slot uint64, commands []consensus.Command, learned bool
 	}
 	*l.decided.extend(slot) = decision{known: true, learned: learned, commands: commands}
 	l.known = max(l.known, slot)
+	l.touched.at(slot)
 	return true
 }
 

@@ -30,7 +30,7 @@ func TestPaper(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := playFile(t, string(want))
+			got, _ := playFile(t, string(want))
 			if *update && !bytes.Equal(got, want) {
 				if err := os.WriteFile(file, got, 0o644); err != nil {
 					t.Fatal(err)
@@ -42,8 +42,9 @@ func TestPaper(t *testing.T) {
 	}
 }
 
-// playFile plays a scenario and returns it with the outputs that it has now.
-func playFile(t *testing.T, text string) []byte {
+// playFile plays a scenario and returns it with the outputs that it has now, and
+// with what watched it.
+func playFile(t *testing.T, text string) ([]byte, *Check) {
 	var s script
 	var b bytes.Buffer
 	for i, step := range strings.Split(strings.TrimSpace(text), "\n\n") {
@@ -66,7 +67,7 @@ func playFile(t *testing.T, text string) []byte {
 		b.Write(s.out.Bytes())
 		s.out.Reset()
 	}
-	return b.Bytes()
+	return b.Bytes(), s.watch
 }
 
 // A script carries out the commands of a scenario.
@@ -87,7 +88,7 @@ func (s *script) run(f []string) error {
 			s.start(r)
 		}
 		if len(f) > 3 {
-			s.pad = make([]byte, 2*chunkBytes)
+			s.pad = make([]byte, 2*s.o.MaxBatchBytes)
 		}
 		return nil
 	}

@@ -16,17 +16,18 @@ type storm struct {
 	serial uint64
 	floors map[commandID]uint64 // of each read the index that had been applied somewhere when it was asked
 	key    uint64
-	done   int // reads that were answered
+	done   int                      // reads that were answered
+	slow   map[[2]consensus.ID]bool // links whose messages are late
 	trace  []string
 }
 
 func newStorm(mode Mode, seed uint64) *storm {
 	r := rand.New(rand.NewPCG(seed, 77))
 	cl := newCluster([]int{3, 5, 3, 4}[seed%4], mode, seed)
-	if seed%8 == 0 {
-		cl.pad = make([]byte, 3*chunkBytes/2)
+	if seed%4 == 0 {
+		cl.pad = make([]byte, 20*cl.o.MaxBatchBytes)
 	}
-	return &storm{cluster: cl, r: r, floors: map[commandID]uint64{}}
+	return &storm{cluster: cl, r: r, floors: map[commandID]uint64{}, slow: map[[2]consensus.ID]bool{}}
 }
 
 // inputs draws one input for the node, or several that its owner gathers.
@@ -34,6 +35,7 @@ func (s *storm) inputs(r *replica, deliver int) Output {
 	var out Output
 	for range 1 + s.r.IntN(3) {
 		next := s.input(r, deliver)
+		s.judge(s.watch.Stepped(r.id))
 		if next.Installs() {
 			r.behind = true
 			s.perform(r, out, wholly, 0)
@@ -52,12 +54,15 @@ func (s *storm) find(r *replica) int {
 		if len(s.net) == 0 {
 			return -1
 		}
-		if i := s.r.IntN(len(s.net)); s.net[i].To == r.id {
+		if i := s.r.IntN(len(s.net)); s.net[i].To == r.id && !s.late(i) {
 			return i
 		}
 	}
 	return -1
 }
+
+// late tells whether message i is on a slow link.
+func (s *storm) late(i int) bool { return s.slow[[2]consensus.ID{s.net[i].From, s.net[i].To}] }
 
 func (s *storm) input(r *replica, deliver int) Output {
 	switch n := s.r.IntN(100); {
@@ -105,7 +110,11 @@ func (s *storm) checkReads(r *replica) {
 // upset draws something for the world to do.
 func (s *storm) upset() {
 	a, b := consensus.ID(1+s.r.IntN(len(s.replicas))), consensus.ID(1+s.r.IntN(len(s.replicas)))
-	switch s.r.IntN(8) {
+	switch s.r.IntN(9) {
+	case 8:
+		if s.seed%2 == 1 {
+			s.isolate(a)
+		}
 	case 0:
 		s.crash(s.at(a))
 	case 1, 2, 3:
@@ -120,7 +129,24 @@ func (s *storm) upset() {
 		s.cut[[2]consensus.ID{a, b}] = true
 	default:
 		s.mend()
+		clear(s.slow)
 	}
+}
+
+// isolate parts a node from the others, the distinguished proposer if there is
+// one: what it sends is lost or late, and so is what is sent to it.
+func (s *storm) isolate(id consensus.ID) consensus.ID {
+	for _, r := range s.replicas {
+		if r.up && r.core.leads() {
+			id = r.id
+		}
+	}
+	out, in := s.r.IntN(3), s.r.IntN(3)
+	for _, r := range s.replicas {
+		s.cut[[2]consensus.ID{id, r.id}], s.slow[[2]consensus.ID{id, r.id}] = out == 0, out == 1
+		s.cut[[2]consensus.ID{r.id, id}], s.slow[[2]consensus.ID{r.id, id}] = in == 0, in == 1
+	}
+	return id
 }
 
 // one is one step of the safety phase.
@@ -134,6 +160,9 @@ func (s *storm) one() {
 		deliver = s.r.IntN(len(s.net))
 		if s.r.IntN(3) > 0 {
 			deliver = s.r.IntN(min(8, len(s.net))) // mostly in order
+		}
+		if s.late(deliver) {
+			return
 		}
 		r = s.at(s.net[deliver].To)
 	}
@@ -213,6 +242,7 @@ const (
 func TestStorm(t *testing.T) {
 	for _, mode := range []Mode{Multi, Classic} {
 		reads, commands, installs := 0, 0, 0
+		seen := map[string]uint64{}
 		for seed := range uint64(stormSeeds) {
 			s := newStorm(mode, seed)
 			for i := 0; i < stormSteps && s.failure == ""; i++ {
@@ -228,6 +258,15 @@ func TestStorm(t *testing.T) {
 			reads, commands = reads+s.done, commands+stormy
 			for _, r := range s.replicas {
 				installs += r.counts["installed"]
+			}
+			for _, m := range s.watch.Moments() {
+				seen[m.Name] += m.Seen
+			}
+		}
+		for _, m := range (&Check{mode: mode}).Moments() {
+			t.Logf("mode %d: %6d %s", mode, seen[m.Name], m.Name)
+			if seen[m.Name] == 0 && m.Name != momentKinds[checkpointOfAnother].name {
+				t.Errorf("mode %d: no storm reached %q", mode, m.Name)
 			}
 		}
 		t.Logf("mode %d: %d seeds decided %d commands, answered %d reads, installed %d checkpoints", mode, stormSeeds, commands, reads, installs)

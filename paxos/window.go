@@ -29,6 +29,13 @@ func (w *window[T]) extend(slot uint64) *T {
 	return &w.items[slot-w.first]
 }
 
+// A touch counts changes of slots and names the last one that changed, so that a
+// [Check] sees without a search what a step did. The protocol never reads it.
+type touch struct{ count, slot uint64 }
+
+// at notes a change of slot.
+func (t *touch) at(slot uint64) { t.count, t.slot = t.count+1, slot }
+
 // dropBelow forgets every slot below first.
 func (w *window[T]) dropBelow(first uint64) {
 	if first <= w.first {

@@ -1,0 +1,318 @@
+package paxos
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"testing"
+
+	"chaos/nodes/consensus"
+)
+
+// A forgery is a cluster whose cores are tampered with.
+type forgery struct {
+	*cluster
+	t *testing.T
+}
+
+// newForgery is a cluster of three in which n1 proposed and one slot is decided
+// everywhere, with promise 1.n1.
+func newForgery(t *testing.T, mode Mode) *forgery {
+	cl := newCluster(3, mode, 3)
+	cl.tickAll()
+	cl.deliverAll()
+	cl.step(cl.at(1), func(c *Core) Output { return c.Propose(consensus.Command{Origin: 1, Serial: 1}) })
+	for range 10 {
+		cl.deliverAll()
+		cl.tickAll()
+	}
+	for _, r := range cl.replicas {
+		if r.core.learner.mark != 1 || cl.failure != "" {
+			t.Fatalf("%s decided %d slots; %s", r.id, r.core.learner.mark, cl.failure)
+		}
+	}
+	return &forgery{cl, t}
+}
+
+func (f *forgery) core(id consensus.ID) *Core { return f.at(id).core }
+
+// command is a batch of one.
+func command(serial uint64) []consensus.Command {
+	return []consensus.Command{{Origin: 1, Serial: serial}}
+}
+
+// accept makes an acceptance up, durable or not.
+func (f *forgery) accept(id consensus.ID, slot uint64, b Ballot, commands []consensus.Command, durable bool) error {
+	a := &f.core(id).acceptor
+	*a.accepted.extend(slot) = Proposal{Slot: slot, Ballot: b, Commands: commands}
+	a.promised = highest(a.promised, b)
+	a.touched.at(slot)
+	if err := f.watch.Stepped(id); err != nil || !durable {
+		return err
+	}
+	return f.watch.Flushed(id)
+}
+
+// learn makes a decision up.
+func (f *forgery) learn(id consensus.ID, slot uint64, commands []consensus.Command) error {
+	l := &f.core(id).learner
+	*l.decided.extend(slot) = decision{known: true, commands: commands}
+	l.advance()
+	l.touched.at(slot)
+	return f.watch.Stepped(id)
+}
+
+// restart has a node restart with what is left of its journal.
+func (f *forgery) restart(id consensus.ID, keep func(Record) bool) error {
+	r := f.at(id)
+	r.journal = slices.DeleteFunc(r.journal, func(record Record) bool { return !keep(record) })
+	f.start(r)
+	return f.breach
+}
+
+var (
+	high   = Ballot{5000, 2} // above what any test proposes by itself
+	higher = Ballot{6000, 3}
+)
+
+// breaches are ways to break each invariant; the last error must name it.
+var breaches = []struct {
+	invariant string
+	forge     func(f *forgery) error
+}{
+	{promiseMonotone, func(f *forgery) error {
+		f.core(2).acceptor.promised = Ballot{}
+		return f.watch.Stepped(2)
+	}},
+	{promiseMonotone, func(f *forgery) error {
+		return f.restart(2, func(r Record) bool { return false })
+	}},
+	{ballotsUnique, func(f *forgery) error {
+		f.core(2).proposer.ballot = Ballot{7, 3}
+		return f.watch.Stepped(2)
+	}},
+	{ballotsUnique, func(f *forgery) error {
+		for _, round := range []uint64{9000, 9001, 9000} {
+			f.core(2).proposer.ballot = Ballot{round, 2}
+			if err := f.watch.Stepped(2); err != nil {
+				return err
+			}
+		}
+		return nil
+	}},
+	{ballotsUnique, func(f *forgery) error { // n3 heard of it before n2 crashed
+		f.core(3).acceptor.promised = high
+		if err := f.watch.Stepped(3); err != nil {
+			return err
+		}
+		f.start(f.at(2))
+		f.core(2).proposer.ballot = high
+		return f.watch.Stepped(2)
+	}},
+	{acceptAbove, func(f *forgery) error {
+		f.core(2).acceptor.promised = high
+		if err := f.watch.Stepped(2); err != nil {
+			return err
+		}
+		return f.accept(2, 2, Ballot{4999, 1}, nil, false)
+	}},
+	{acceptAbove, func(f *forgery) error {
+		a := &f.core(2).acceptor
+		*a.accepted.extend(2) = Proposal{Slot: 2, Ballot: high}
+		a.touched.at(2)
+		return f.watch.Stepped(2)
+	}},
+	{acceptedKept, func(f *forgery) error {
+		return f.restart(2, func(r Record) bool { return r.Kind == RecordPromised })
+	}},
+	{oneValuePerBallot, func(f *forgery) error {
+		return errors.Join(f.accept(2, 2, high, command(7), false), f.accept(3, 2, high, command(8), false))
+	}},
+	{oneValueChosen, func(f *forgery) error { // a learner knew 7 before 8 was chosen
+		err := errors.Join(f.accept(1, 2, high, command(7), false), f.accept(2, 2, high, command(7), false), f.learn(3, 2, command(7)))
+		return errors.Join(err, f.accept(2, 2, higher, command(8), true), f.accept(3, 2, higher, command(8), true))
+	}},
+	{valueChoice, func(f *forgery) error {
+		return errors.Join(f.accept(2, 2, high, command(7), true), f.accept(3, 2, high, command(7), true),
+			f.accept(3, 2, higher, command(8), false))
+	}},
+	{valueChoice, func(f *forgery) error { // chosen after the higher ballot proposed
+		return errors.Join(f.accept(2, 2, high, command(7), true), f.accept(3, 2, higher, command(8), true),
+			f.accept(1, 2, high, command(7), true))
+	}},
+	{decidedIsChosen, func(f *forgery) error {
+		return errors.Join(f.accept(2, 2, high, command(7), true), f.accept(3, 2, higher, command(7), true), f.learn(1, 2, command(7)))
+	}},
+	{decidedIsChosen, func(f *forgery) error { // a learner was told what n1 then lost
+		err := errors.Join(f.accept(1, 2, high, command(7), false), f.accept(2, 2, high, command(7), true), f.learn(3, 2, command(7)))
+		f.start(f.at(1))
+		return errors.Join(err, f.breach)
+	}},
+	{decidedStable, func(f *forgery) error { return f.learn(2, 1, command(9)) }},
+	{decidedStable, func(f *forgery) error {
+		f.core(2).learner.mark++
+		return f.watch.Stepped(2)
+	}},
+	{commitMonotone, func(f *forgery) error {
+		f.core(2).learner.index--
+		return f.watch.Stepped(2)
+	}},
+	{checkpointCovers, func(f *forgery) error {
+		c := f.core(2)
+		c.checkpoint.snapshot.Term = 4
+		c.acceptor.accepted.dropBelow(5)
+		return f.watch.Stepped(2)
+	}},
+	{checkpointCovers, func(f *forgery) error {
+		f.core(2).acceptor.accepted.dropBelow(3)
+		return f.watch.Stepped(2)
+	}},
+}
+
+// TestBreaches forges each breach in both modes and sees it named.
+func TestBreaches(t *testing.T) {
+	for _, mode := range []Mode{Multi, Classic} {
+		for i, b := range breaches {
+			err := b.forge(newForgery(t, mode))
+			var breach *consensus.Breach
+			if !errors.As(err, &breach) || breach.Invariant != b.invariant {
+				t.Errorf("mode %d, forgery %d: %v; want %s", mode, i, err, b.invariant)
+			}
+		}
+	}
+}
+
+// TestNotYetDurable has acceptances be lost that were never durable, or become
+// durable unseen: neither is a breach, and what was lost chooses nothing.
+func TestNotYetDurable(t *testing.T) {
+	f := newForgery(t, Multi)
+	if err := errors.Join(f.accept(2, 2, high, command(7), false), f.accept(3, 2, high, command(7), false)); err != nil {
+		t.Fatal(err)
+	}
+	all := func(Record) bool { return true }
+	if err := f.restart(2, all); err != nil {
+		t.Fatal(err)
+	}
+	f.at(3).journal = append(f.at(3).journal, Record{Kind: RecordAccepted, Slot: 2, Ballot: high, Commands: command(7)})
+	if err := f.restart(3, all); err != nil {
+		t.Fatal(err)
+	}
+	if h := f.watch.history(2); h.once.sure != 1<<2 || h.once.maybe != 1<<2 {
+		t.Fatalf("%b may have accepted and %b did; want n3 alone", h.once.maybe, h.once.sure)
+	}
+	if err := errors.Join(f.accept(2, 2, higher, command(8), true), f.accept(1, 2, higher, command(8), true), f.learn(1, 2, command(8))); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestCheckForgets compacts all nodes again and again: the check remembers only
+// what lies above.
+func TestCheckForgets(t *testing.T) {
+	cl := newCluster(3, Multi, 1)
+	cl.tickAll()
+	for serial := uint64(1); serial <= 2000; serial++ {
+		cl.step(cl.at(1), func(c *Core) Output { return c.Propose(consensus.Command{Origin: 1, Serial: serial}) })
+		cl.deliverAll()
+		if serial%100 == 0 {
+			for _, r := range cl.replicas {
+				cl.compact(r)
+			}
+			cl.tickAll()
+		}
+	}
+	k := cl.watch
+	if n := len(k.slots.items); cl.failure != "" || k.mark < 1990 || n > 250 || len(k.node(2).accepted.items) > 250 {
+		t.Errorf("%d slots remembered of %d; %s", n, k.mark, cl.failure)
+	}
+}
+
+// TestMomentOfAnotherPeer plays the scenario of a moment that storms rarely
+// reach, and insists that each mode lists its own moments only.
+func TestMomentOfAnotherPeer(t *testing.T) {
+	text, err := os.ReadFile("testdata/checkpoint-of-another-peer.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, watch := playFile(t, string(text))
+	if watch.seen[checkpointOfAnother] == 0 {
+		t.Error("not seen")
+	}
+	for _, m := range watch.Moments() {
+		if m.Name == momentKinds[leapt].name {
+			t.Errorf("Multi can't reach %q", m.Name)
+		}
+	}
+	for i, kind := range momentKinds {
+		if kind.name == "" || kind.modes == [2]bool{} {
+			t.Errorf("moment %d has no name or no mode", i)
+		}
+	}
+}
+
+func TestMessageString(t *testing.T) {
+	for want, m := range map[string]Message{
+		"accept 3.n1 slot 7 +2 mark 6":    {Kind: Accept, Ballot: Ballot{3, 1}, Slot: 7, Commands: make([]consensus.Command, 2), Mark: 6},
+		"accept 3.n1 slot 7 no-op mark 6": {Kind: Accept, Ballot: Ballot{3, 1}, Slot: 7, Mark: 6},
+		"promise 4.n2 slot 1 [1 3.n1 +1] [2 2.n2 no-op] end 3": {Kind: Promise, Ballot: Ballot{4, 2}, Slot: 1, End: 3,
+			Proposals: []Proposal{{Slot: 1, Ballot: Ballot{3, 1}, Commands: command(1)}, {Slot: 2, Ballot: Ballot{2, 2}}}},
+		"decisions [5 +1] mark 5":                 {Kind: Decisions, Proposals: []Proposal{{Slot: 5, Commands: command(1)}}, Mark: 5},
+		"learn 3.n1 mark 6 tag 2":                 {Kind: Learn, Ballot: Ballot{3, 1}, Mark: 6, Tag: 2},
+		"chunk slot 9 index 12 bytes 4 to 6 of 8": {Kind: Chunk, Slot: 9, Index: 12, Offset: 4, Total: 8, Data: []byte("ab")},
+		"fetch slot 9 from byte 4":                {Kind: Fetch, Slot: 9, Offset: 4},
+		"kind(99)":                                {Kind: 99},
+	} {
+		if got := m.String(); got != want {
+			t.Errorf("%q; want %q", got, want)
+		}
+	}
+}
+
+// BenchmarkStepped is what a step costs that changed nothing, and one of a
+// loaded cluster with everything that it changed.
+func BenchmarkStepped(b *testing.B) {
+	for _, mode := range []Mode{Multi, Classic} {
+		b.Run(fmt.Sprintf("mode=%d/quiet", mode), func(b *testing.B) {
+			cl := newCluster(5, mode, 1)
+			cl.tickAll()
+			cl.deliverAll()
+			b.ReportAllocs()
+			for b.Loop() {
+				cl.watch.Stepped(2)
+			}
+		})
+		for _, with := range []bool{false, true} {
+			b.Run(fmt.Sprintf("mode=%d/load/checked=%v", mode, with), func(b *testing.B) { steppedLoad(b, mode, with) })
+		}
+	}
+}
+
+// steppedLoad decides commands, 16 at a time, and reports the time a step.
+func steppedLoad(b *testing.B, mode Mode, with bool) {
+	cl := benchReplicas(mode)
+	var net []Envelope
+	steps, serial := 0, uint64(0)
+	step := func(id consensus.ID, o Output) {
+		steps++
+		net = append(append(net, o.Early...), o.Messages...)
+		if with && errors.Join(cl.watch.Stepped(id), cl.watch.Flushed(id)) != nil {
+			b.Fatal("a breach")
+		}
+	}
+	step(1, cl.at(1).core.Tick())
+	b.ReportAllocs()
+	for b.Loop() {
+		for range 16 {
+			serial++
+			step(1, cl.at(1).core.Propose(consensus.Command{Origin: 1, Serial: serial}))
+		}
+		for i := 0; i < len(net); i++ {
+			step(net[i].To, cl.at(net[i].To).core.Receive(net[i]))
+		}
+		net = net[:0]
+		if cl.at(1).core.learner.index > 10_000 {
+			compactAll([]*Core{cl.at(1).core, cl.at(2).core, cl.at(3).core, cl.at(4).core, cl.at(5).core})
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(steps), "ns/step")
+}
