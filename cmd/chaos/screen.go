@@ -72,17 +72,23 @@ func (s *screen) progress(p campaign.Progress) {
 		s.line("%s", m)
 	}
 	s.measure(p)
-	text := s.text(p)
+	s.now(p.Phase, s.text(p))
+}
+
+// now shows a text on the live line. Elsewhere it is a line of its own, where
+// the phase is new or some time has passed.
+func (s *screen) now(phase, text string) {
 	switch {
+	case s.quiet:
 	case s.live:
 		s.clear()
 		fmt.Fprint(s.w, clip(text, s.width-1))
 		s.drawn = true
-	case p.Phase != s.phase || time.Since(s.plain) >= plainEvery:
+	case phase != s.phase || time.Since(s.plain) >= plainEvery:
 		fmt.Fprintln(s.w, text)
 		s.plain = time.Now()
 	}
-	s.phase = p.Phase
+	s.phase = phase
 }
 
 func (s *screen) measure(p campaign.Progress) {
