@@ -7,8 +7,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"text/tabwriter"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -46,7 +46,8 @@ func newHuntCommand() *cobra.Command {
 		Short: "Put deliberate bugs into our own nodes, and see that they are found",
 		Long: `hunt builds each defect (a small patch to our own nodes), looks for it in
 simulation or on real processes, and tells what saw it and how soon. The sound
-build is looked at as hard and must stay silent. It needs the source tree and go.
+build is looked at as hard and must stay silent. The source tree and go are
+needed.
 
 Exit status: 0 every defect was found and the sound build is silent; 1 one was
 missed or the sound build was accused; 2 harness failure; 64 wrong usage.`,
@@ -267,7 +268,7 @@ func newHuntList(f *huntFlags) *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use:     "list",
-		Short:   "One line for each defect: its name, its systems, what it breaks",
+		Short:   "Name each defect, its systems, and what it breaks",
 		Example: "  chaos hunt list\n  chaos hunt list --source ~/chaos --json",
 		Args:    noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -278,15 +279,32 @@ func newHuntList(f *huntFlags) *cobra.Command {
 			if asJSON {
 				return encode(c.OutOrStdout(), append([]hunt.Defect{}, defects...))
 			}
-			t := tabwriter.NewWriter(c.OutOrStdout(), 0, 0, 2, ' ', 0)
 			for _, d := range defects {
-				fmt.Fprintf(t, "%s\t%s\t%s\n", d.Name, strings.Join(d.Systems, ", "), d.Breaks)
+				fmt.Fprintf(c.OutOrStdout(), "%s (%s)\n%s", d.Name, strings.Join(d.Systems, ", "), indented(d.Breaks))
 			}
-			return t.Flush()
+			return nil
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON document")
 	return c
+}
+
+// indented breaks a text at blanks into lines that fit a terminal.
+func indented(text string) string {
+	const indent = "    "
+	var b strings.Builder
+	line := indent
+	for _, word := range strings.Fields(text) {
+		if line != indent && utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) > helpWidth {
+			b.WriteString(line + "\n")
+			line = indent
+		}
+		if line != indent {
+			line += " "
+		}
+		line += word
+	}
+	return b.String() + line + "\n"
 }
 
 // oneDefect wants the name of one defect.
