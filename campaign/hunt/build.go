@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -22,6 +23,7 @@ const (
 	wordsMax    = 20                 // lines of a failed build that are shown
 	killWait    = 30 * time.Second   // how long a child may take to heal what it hurt
 	programName = "chaos"
+	workPrefix  = "chaos-building-" // of a folder in which something is being built
 )
 
 // A Builder builds cmd/chaos with and without defects, once for each state of
@@ -42,14 +44,35 @@ func NewBuilder(s Source, folder string) (*Builder, error) {
 	if err != nil {
 		return nil, err
 	}
-	old, err := filepath.Glob(filepath.Join(folder, "*", programName))
-	for _, name := range old {
-		if info, err := os.Stat(name); err == nil && time.Since(info.ModTime()) > buildsKept {
-			os.Remove(name)
-			os.Remove(filepath.Dir(name))
+	if err := prune(folder); err != nil {
+		return nil, err
+	}
+	return &Builder{source: s, folder: folder}, nil
+}
+
+// buildFolder is what the folder of a build is called.
+var buildFolder = regexp.MustCompile(`-[0-9a-f]{16}$`)
+
+// prune removes builds that were not used for long, and what builds left that
+// were cut off. It touches nothing that goes by other names.
+func prune(folder string) error {
+	entries, err := os.ReadDir(folder)
+	for _, e := range entries {
+		name := filepath.Join(folder, e.Name())
+		program := filepath.Join(name, programName)
+		switch {
+		case strings.HasPrefix(e.Name(), workPrefix) && unused(name):
+			err = errors.Join(err, os.RemoveAll(name))
+		case buildFolder.MatchString(e.Name()) && unused(program):
+			err = errors.Join(err, os.Remove(program), os.Remove(name))
 		}
 	}
-	return &Builder{source: s, folder: folder}, err
+	return err
+}
+
+func unused(name string) bool {
+	info, err := os.Stat(name)
+	return err == nil && time.Since(info.ModTime()) > buildsKept
 }
 
 // Key names a build of the defect: it changes with the sources and the patch.
@@ -69,7 +92,7 @@ func (b *Builder) Build(ctx context.Context, d Defect) (string, error) {
 		now := time.Now()
 		return program, os.Chtimes(program, now, now)
 	}
-	work, err := os.MkdirTemp("", "chaos-defect-")
+	work, err := os.MkdirTemp(b.folder, workPrefix) // on the file system of the builds
 	if err != nil {
 		return "", err
 	}
@@ -78,13 +101,12 @@ func (b *Builder) Build(ctx context.Context, d Defect) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := os.MkdirAll(folder, 0o755); err != nil {
-		return "", err
-	}
-	fresh := filepath.Join(folder, fmt.Sprintf("new-%d", os.Getpid()))
-	defer os.Remove(fresh)
+	fresh := filepath.Join(work, programName)
 	if err := b.compile(ctx, overlay, fresh); err != nil {
 		return "", fmt.Errorf("building %s: %w", nameOf(d), err)
+	}
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return "", err
 	}
 	return program, os.Rename(fresh, program)
 }

@@ -11,13 +11,13 @@ import (
 
 // A Report is what a hunt found.
 type Report struct {
-	In          string   `json:"in"`
-	Settings    string   `json:"settings"`
-	Tries       int      `json:"tries"`
-	Lines       []Line   `json:"lines"` // defects in the order of the catalogue, then the sound builds
-	NotHunted   []Hidden `json:"not_hunted,omitempty"`
-	Failures    []string `json:"failures,omitempty"` // of the harness
-	Interrupted bool     `json:"interrupted,omitempty"`
+	In          string    `json:"in"`
+	Settings    string    `json:"settings"`
+	Tries       int       `json:"tries"`
+	Lines       []Line    `json:"lines"` // defects in the order of the catalogue, then the sound builds
+	NotHunted   []Skipped `json:"not_hunted,omitempty"`
+	Failures    []string  `json:"failures,omitempty"` // of the harness
+	Interrupted bool      `json:"interrupted,omitempty"`
 }
 
 // A Line sums up all tries of one build in one system. Medians and percentiles
@@ -38,19 +38,19 @@ type Line struct {
 	Details []string `json:"details,omitempty"` // what the sound build is accused of
 }
 
-// A Hidden is a defect that was not hunted, and why.
-type Hidden struct {
+// A Skipped is a defect that was not hunted, and why.
+type Skipped struct {
 	Defect string `json:"defect"`
 	Why    string `json:"why"`
 }
 
 // report sums up the tries of jobs, those that the state knew included.
 func (h Hunt) report(all []job, b *book) Report {
-	r := Report{In: h.Runner.In(), Settings: h.Runner.Settings(), Tries: h.Tries, Failures: b.failures}
+	r := Report{In: h.Runner.In(), Settings: h.Runner.Settings(), Tries: h.Tries, Lines: []Line{}, Failures: b.failures}
 	slices.Sort(r.Failures)
 	for _, d := range h.Defects {
 		if !h.Runner.Expects(d) {
-			r.NotHunted = append(r.NotHunted, Hidden{d.Name, d.Hidden})
+			r.NotHunted = append(r.NotHunted, Skipped{d.Name, d.Hidden})
 		}
 	}
 	for i := 0; i < len(all); i += h.Tries {

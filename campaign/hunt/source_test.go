@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // tree writes a small source tree of chaos and returns its root.
@@ -149,5 +150,27 @@ func TestSum(t *testing.T) {
 		if got := sum(map[string]string{name: "new"}); (got != before) != changes {
 			t.Errorf("a change of %s: the sum changes: %t, want %t", name, got != before, changes)
 		}
+	}
+}
+
+// Builds that nobody used for long go, and nothing else does.
+func TestPrune(t *testing.T) {
+	old := time.Now().Add(-buildsKept - time.Hour)
+	root := tree(t, map[string]string{"small-0123456789abcdef/chaos": "", "small-fedcba9876543210/chaos": "", workPrefix + "1/x": "", "my-project/chaos": "", "work-1/x": ""})
+	for _, name := range []string{"small-0123456789abcdef/chaos", workPrefix + "1", "my-project/chaos", "work-1"} {
+		if err := os.Chtimes(filepath.Join(root, name), old, old); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := NewBuilder(Source{}, root); err != nil {
+		t.Fatal(err)
+	}
+	var left []string
+	entries, _ := os.ReadDir(root)
+	for _, e := range entries {
+		left = append(left, e.Name())
+	}
+	if got := strings.Join(left, " "); got != "my-project small-fedcba9876543210 work-1" {
+		t.Errorf("left are %s", got)
 	}
 }

@@ -79,7 +79,7 @@ func TestStateRefuses(t *testing.T) {
 func TestRecord(t *testing.T) {
 	sim := Report{In: "sim", Settings: simulator.Settings(), Tries: 3, Lines: []Line{
 		{Defect: "a", System: "raft", Tries: 3, Found: 3, By: []string{"log-matching"}, Seed: 7}, {Defect: Sound, System: "raft", Tries: 3, Seeds: 900}}}
-	local := Report{In: "local", Settings: Local{Base: 1, Budget: time.Minute}.Settings(), Tries: 2, NotHunted: []Hidden{{"b", "only power loss shows it"}}}
+	local := Report{In: "local", Settings: Local{Base: 1, Budget: time.Minute}.Settings(), Tries: 2, NotHunted: []Skipped{{"b", "only power loss shows it"}}}
 	one, other := Record(Record("", sim), local), Record(Record("", local), sim)
 	if one != other || Record(one, sim) != one {
 		t.Errorf("the order of hunts changes the record:\n%s\nand\n%s", one, other)
