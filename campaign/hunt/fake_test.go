@@ -50,6 +50,10 @@ func fake(name string, args []string) int {
 	case "garbage":
 		fmt.Println("{no JSON")
 		return results.ExitInvalid
+	case "killed":
+		self, _ := os.FindProcess(os.Getpid())
+		self.Kill()
+		time.Sleep(time.Minute)
 	case "slow":
 		return slow()
 	}
@@ -91,6 +95,8 @@ func fakeSim(name string, first, count uint64) int {
 		return results.ExitValid
 	case shows:
 		return results.ExitInvalid
+	case name == Sound && first > simSeeds: // too little was seen of something
+		return results.ExitUnknown
 	}
 	return results.ExitValid
 }

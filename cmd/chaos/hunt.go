@@ -240,7 +240,7 @@ func showHunt(s *screen, p hunt.Progress) {
 	if len(p.Running) > 0 {
 		text += " · " + strings.Join(p.Running, " · ")
 	}
-	s.now("hunt", text)
+	s.status("hunt", text)
 }
 
 // finish shows the report and keeps the record.

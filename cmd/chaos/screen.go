@@ -72,12 +72,11 @@ func (s *screen) progress(p campaign.Progress) {
 		s.line("%s", m)
 	}
 	s.measure(p)
-	s.now(p.Phase, s.text(p))
+	s.status(p.Phase, s.text(p))
 }
 
-// now shows a text on the live line. Elsewhere it is a line of its own, where
-// the phase is new or some time has passed.
-func (s *screen) now(phase, text string) {
+// status shows one line of anything else that goes on.
+func (s *screen) status(phase, text string) {
 	switch {
 	case s.quiet:
 	case s.live:
