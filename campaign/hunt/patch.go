@@ -61,8 +61,9 @@ func checkChange(f *gitdiff.File) error {
 }
 
 // Apply returns the files that the defect changes, as they are with it, by their
-// paths from the root of the sources. The sources stay as they are. Every hunk
-// must fit exactly where it says.
+// paths from the root of the sources. The sources stay as they are. Every line
+// of a hunk must stand in the file as the hunk says, and where the file has
+// moved on, in one place only.
 func (s Source) Apply(d Defect) (map[string][]byte, error) {
 	out := map[string][]byte{}
 	for _, f := range d.changes {
@@ -70,8 +71,12 @@ func (s Source) Apply(d Defect) (map[string][]byte, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", d.File, err)
 		}
+		placed, err := place(f, strings.SplitAfter(string(before), "\n"))
+		if err != nil {
+			return nil, misfit(d, f, err)
+		}
 		var b bytes.Buffer
-		if err := gitdiff.Apply(&b, bytes.NewReader(before), f); err != nil {
+		if err := gitdiff.Apply(&b, bytes.NewReader(before), placed); err != nil {
 			return nil, misfit(d, f, err)
 		}
 		out[f.NewName] = b.Bytes()
@@ -79,16 +84,51 @@ func (s Source) Apply(d Defect) (map[string][]byte, error) {
 	return out, nil
 }
 
-// misfit says which hunk does not fit, and what to do.
-func misfit(d Defect, f *gitdiff.File, err error) error {
-	where := ""
-	var apply *gitdiff.ApplyError
-	if errors.As(err, &apply) && apply.Fragment > 0 && apply.Fragment <= len(f.TextFragments) {
-		where = fmt.Sprintf("hunk %d, %s, ", apply.Fragment, strings.TrimSpace(f.TextFragments[apply.Fragment-1].Header()))
-		if apply.Line > 0 {
-			where += fmt.Sprintf("near line %d, ", apply.Line)
+// place returns a copy of a change with each hunk where its lines are.
+func place(f *gitdiff.File, lines []string) (*gitdiff.File, error) {
+	placed := *f
+	placed.TextFragments = nil
+	for i, hunk := range f.TextFragments {
+		at, err := find(hunk, lines)
+		if err != nil {
+			return nil, fmt.Errorf("hunk %d, %s: %w", i+1, strings.TrimSpace(hunk.Header()), err)
+		}
+		moved := *hunk
+		moved.OldPosition, moved.NewPosition = int64(at+1), hunk.NewPosition+int64(at+1)-hunk.OldPosition
+		placed.TextFragments = append(placed.TextFragments, &moved)
+	}
+	return &placed, nil
+}
+
+// find looks for the lines that a hunk expects: where it says, else anywhere.
+func find(hunk *gitdiff.TextFragment, lines []string) (int, error) {
+	var want []string
+	for _, l := range hunk.Lines {
+		if l.Op != gitdiff.OpAdd {
+			want = append(want, l.Line)
 		}
 	}
-	return fmt.Errorf("%s: %s: %sdoes not fit: %w; the sources have changed: apply it by hand (git apply --3way), look whether it still breaks what its head says, and make it anew with git diff",
-		d.File, f.NewName, where, err)
+	var at []int
+	for i := range len(lines) - len(want) + 1 {
+		if slices.Equal(lines[i:i+len(want)], want) {
+			at = append(at, i)
+		}
+	}
+	switch said := int(hunk.OldPosition) - 1; {
+	case len(want) == 0:
+		return 0, errors.New("it has no line of the file around it, so nobody can tell where it belongs")
+	case slices.Contains(at, said):
+		return said, nil
+	case len(at) == 0:
+		return 0, errors.New("its lines are not in the file any more")
+	case len(at) > 1:
+		return 0, fmt.Errorf("the file has moved on, and its lines are there %d times", len(at))
+	}
+	return at[0], nil
+}
+
+// misfit says what to do about a change that does not fit.
+func misfit(d Defect, f *gitdiff.File, err error) error {
+	return fmt.Errorf("%s: %s does not fit: %w; the sources have changed: apply it by hand (git apply --3way), look whether it still breaks what its head says, and make it anew with git diff",
+		d.File, f.NewName, err)
 }
