@@ -1,7 +1,6 @@
 package hunt
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -20,7 +19,6 @@ import (
 // Bounds of building.
 const (
 	buildsKept  = 7 * 24 * time.Hour // how long a build that nobody uses is kept
-	wordsMax    = 20                 // lines of a failed build that are shown
 	killWait    = 30 * time.Second   // how long a child may take to heal what it hurt
 	programName = "chaos"
 	workPrefix  = "chaos-building-" // of a folder in which something is being built
@@ -124,12 +122,6 @@ func (b *Builder) compile(ctx context.Context, overlay, out string) error {
 		return fmt.Errorf("%w\n%s", err, clipped(words))
 	}
 	return nil
-}
-
-// clipped is the end of what a child said.
-func clipped(words []byte) string {
-	lines := strings.Split(string(bytes.TrimSpace(words)), "\n")
-	return strings.Join(lines[max(0, len(lines)-wordsMax):], "\n")
 }
 
 // nameOf is the defect's name, or Sound.

@@ -8,7 +8,9 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"regexp"
 	"runtime"
+	"strings"
 )
 
 // ended is how a child ended.
@@ -20,7 +22,27 @@ type ended struct {
 
 // failure is an error that shows how the child ended.
 func (e ended) failure(what string) error {
-	return fmt.Errorf("%s: exit status %d\n%s", what, e.status, clipped(append(e.words, e.out...)))
+	words := e.words
+	if len(words) == 0 {
+		words = e.out
+	}
+	return fmt.Errorf("%s: exit status %d\n%s", what, e.status, clipped(words))
+}
+
+// wordsMax is how many lines of what a child said are shown.
+const wordsMax = 20
+
+// panicked is how Go begins to tell of the end of a program.
+var panicked = regexp.MustCompile(`(?m)^(panic|fatal error): `)
+
+// clipped is the end of what a child said, of a panic its beginning.
+func clipped(words []byte) string {
+	if at := panicked.FindIndex(words); at != nil {
+		lines := strings.Split(string(bytes.TrimSpace(words[at[0]:])), "\n")
+		return strings.Join(lines[:min(len(lines), wordsMax)], "\n")
+	}
+	lines := strings.Split(string(bytes.TrimSpace(words)), "\n")
+	return strings.Join(lines[max(0, len(lines)-wordsMax):], "\n")
 }
 
 // spawn runs a program to its end, and keeps what it says.

@@ -50,6 +50,8 @@ func fake(name string, args []string) int {
 	case "garbage":
 		fmt.Println("{no JSON")
 		return results.ExitInvalid
+	case "fallen":
+		panic("with its reason" + strings.Repeat("\nand more", 99))
 	case "killed":
 		self, _ := os.FindProcess(os.Getpid())
 		self.Kill()

@@ -72,7 +72,7 @@ func TestFoundInSimulation(t *testing.T) {
 // A defect that no try shows is missed.
 func TestMissed(t *testing.T) {
 	r, news := run(t, Hunt{Defects: defects("found", "missed"), Builds: newFakeBuilds(t, nil), Runner: simulator, Tries: 2, Jobs: 2})
-	if r.Exit() != results.ExitInvalid || r.Lines[1].Word() != "MISSED" || r.Lines[1].Median != nil {
+	if r.Exit() != results.ExitInvalid || r.Verdict() != "1 of 2 found, 1 missed, the sound build silent in 1 systems" || r.Lines[1].Word() != "MISSED" || r.Lines[1].Median != nil {
 		t.Errorf("exit %d, %+v", r.Exit(), r.Lines[1])
 	}
 	in(t, news, "MISSED missed in raft, try 2")
@@ -93,7 +93,7 @@ func TestAccused(t *testing.T) {
 func TestFailures(t *testing.T) {
 	for name, want := range map[string]string{
 		"flaky": "seed 7 is not reproducible", "broken": "the harness fell over", "garbage": "can't be read", "liar": "names 1 violations",
-		"unbuilt": "hunk 1 does not fit", "killed": "exit status -1",
+		"unbuilt": "hunk 1 does not fit", "killed": "exit status -1", "fallen": "panic: with its reason",
 	} {
 		r, news := run(t, Hunt{Defects: defects("found", name), Builds: newFakeBuilds(t, nil), Runner: simulator, Tries: 1, Jobs: 1})
 		if r.Exit() != results.ExitHarness || r.Lines[0].Found != 1 || len(r.Failures) != 1 {

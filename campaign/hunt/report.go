@@ -162,6 +162,9 @@ func (r Report) Verdict() string {
 		count[l.Word()]++
 	}
 	s := fmt.Sprintf("%d of %d found", count["found"], count["defects"])
+	if n := count["MISSED"]; n > 0 {
+		s += fmt.Sprintf(", %d missed", n)
+	}
 	if n := count["sound ACCUSED"]; n > 0 {
 		s += fmt.Sprintf(", THE SOUND BUILD ACCUSED in %d systems", n)
 	} else if n := count["sound silent"]; n > 0 {
