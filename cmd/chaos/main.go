@@ -115,7 +115,7 @@ partitions its nodes, heals, and checks the recorded history for linearizability
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usageError{flagError(c, err)} })
 	root.AddCommand(newRunCommand(), newSimCommand(), newCheckCommand(), newResultsCommand(), newDoctorCommand(), newCleanCommand(),
 		newBenchCommand(), newKVCommand(), newNodeCommand(), newAgentCommand(), newHubCommand(),
-		newHostCommand(), newWatchdogCommand(), newImageCommand(), newReproCommand(), newControlCommand(), newForgetCommand())
+		newHostCommand(), newWatchdogCommand(), newImageCommand(), newReproCommand(), newHuntCommand(), newControlCommand(), newForgetCommand())
 	return root
 }
 

@@ -19,6 +19,7 @@ const root = "../.."
 // import: design, "who imports whom". cmd/chaos may import all.
 var mayImport = map[string][]string{
 	"campaign":        {"results", "linearizability", "nemesis", "workload", "history", "nodes", "nodes/sim"},
+	"campaign/hunt":   {"results", "linearizability"},
 	"results":         {"linearizability", "nemesis", "workload", "history", "nodes"},
 	"linearizability": {"workload", "history"},
 	"nemesis":         {"nodes"},

@@ -51,6 +51,8 @@ func TestOperations(t *testing.T) {
 		{Command{Op: CAS, Key: "k", OldAbsent: true, Value: b("2")}, `done "1"`},
 		{Command{Op: CAS, Key: "k", Old: b("3"), Value: b("2")}, `done "1"`},
 		{Command{Op: CAS, Key: "k", Old: b("1"), Value: b("2")}, `done "1" swapped`},
+		{Command{Op: CAS, Key: "k", Old: b("21"), Value: b("3")}, `done "2"`},
+		{Command{Op: CAS, Key: "k", Old: b(""), Value: b("3")}, `done "2"`},
 		{Command{Op: Get, Key: "k"}, `done "2"`},
 		{Command{Op: Add, Key: "k", Delta: 5}, `done "7"`},
 		{Command{Op: Add, Key: "k", Delta: -9}, `done "-2"`},

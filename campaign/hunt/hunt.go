@@ -1,0 +1,225 @@
+package hunt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// redrawEvery is how often progress is told while nothing ends.
+const redrawEvery = time.Second
+
+// A Hunt looks for defects, each in each of its systems, several times, and
+// looks as hard at the sound build.
+type Hunt struct {
+	Defects  []Defect
+	Builds   Builds
+	Runner   Runner
+	Tries    int            // of each defect in each system
+	Jobs     int            // tries at a time
+	State    *State         // nil: nothing is kept
+	Progress func(Progress) // called by the caller of Run; may be nil
+}
+
+// Builds are what programs are taken from; a Builder is one.
+type Builds interface {
+	Build(ctx context.Context, d Defect) (program string, err error)
+	Key(d Defect) string
+}
+
+// Progress is where a hunt is.
+type Progress struct {
+	Done, All int      // tries
+	Found     int      // among those done
+	Running   []string // "defect in system, try 2, 4s", oldest first
+	News      string   // a line that stays; ""
+}
+
+// A job is a try to be made.
+type job struct {
+	defect Defect
+	try    Try
+	err    error
+	ended  bool
+	at     time.Time
+}
+
+// Run hunts until all is done or ctx ends, and reports what there is. An error
+// is one of keeping the state; failures of single tries are in the report.
+func (h Hunt) Run(ctx context.Context) (Report, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	all, todo := h.jobs()
+	book := book{hunt: h, all: len(all), tell: h.Progress}
+	if book.tell == nil {
+		book.tell = func(Progress) {}
+	}
+	for _, j := range all {
+		if _, done := h.State.Find(j.try); done {
+			book.done++
+		}
+	}
+	events := make(chan job)
+	h.start(ctx, todo, events)
+	tick := time.NewTicker(redrawEvery)
+	defer tick.Stop()
+	var broken error
+	for left := 2 * len(todo); left > 0; {
+		select {
+		case j := <-events:
+			left--
+			if err := book.note(ctx, j); err != nil && broken == nil {
+				broken = err
+				cancel()
+			}
+		case <-tick.C:
+			book.show("")
+		}
+	}
+	r := h.report(all, &book)
+	r.Interrupted = ctx.Err() != nil
+	return r, broken
+}
+
+// jobs lists every try, defects first, and those that no state knows.
+func (h Hunt) jobs() (all, todo []job) {
+	add := func(d Defect, system string) {
+		for n := range h.Tries {
+			j := job{defect: d, try: Try{Defect: nameOf(d), System: system, Key: h.Builds.Key(d), Number: n + 1}}
+			all = append(all, j)
+			if _, done := h.State.Find(j.try); !done {
+				todo = append(todo, j)
+			}
+		}
+	}
+	used := map[string]bool{}
+	for _, d := range h.Defects {
+		if !h.Runner.Expects(d) {
+			continue
+		}
+		for _, system := range d.Systems {
+			used[system] = true
+			add(d, system)
+		}
+	}
+	for _, system := range Systems {
+		if used[system] {
+			add(Defect{}, system)
+		}
+	}
+	return all, todo
+}
+
+// start lets workers take jobs in order. Each job is sent to events when it
+// begins and when it ends.
+func (h Hunt) start(ctx context.Context, todo []job, events chan<- job) {
+	queue := make(chan job, len(todo))
+	for _, j := range todo {
+		queue <- j
+	}
+	close(queue)
+	for range max(1, h.Jobs) {
+		go func() {
+			for j := range queue {
+				j.at = time.Now()
+				events <- j
+				h.do(ctx, &j)
+				j.ended = true
+				events <- j
+			}
+		}()
+	}
+}
+
+func (h Hunt) do(ctx context.Context, j *job) {
+	if j.err = ctx.Err(); j.err != nil {
+		return
+	}
+	program, err := h.Builds.Build(ctx, j.defect)
+	if err != nil {
+		j.err = err
+		return
+	}
+	t, err := h.Runner.Try(ctx, program, j.try.System, j.try.Number)
+	t.Defect, t.System, t.Key, t.Number = j.try.Defect, j.try.System, j.try.Key, j.try.Number
+	j.try, j.err = t, err
+}
+
+// A book keeps what has ended and what runs; its owner is Run.
+type book struct {
+	hunt     Hunt
+	tell     func(Progress)
+	all      int
+	done     int
+	found    int
+	running  []job
+	tries    []Try
+	failures []string
+}
+
+// note takes down that a job began or ended.
+func (b *book) note(ctx context.Context, j job) error {
+	if !j.ended {
+		b.running = append(b.running, j)
+		b.show("")
+		return nil
+	}
+	for i, r := range b.running {
+		if r.try.same(j.try) {
+			b.running = append(b.running[:i], b.running[i+1:]...)
+			break
+		}
+	}
+	switch {
+	case j.err != nil && (ctx.Err() != nil || errors.Is(j.err, context.Canceled)):
+		return nil
+	case j.err != nil:
+		b.done++
+		failure := fmt.Sprintf("%s: %v", j.try.what(), j.err)
+		b.failures = append(b.failures, failure)
+		b.show("FAILED " + failure)
+		return nil
+	}
+	b.done++
+	b.tries = append(b.tries, j.try)
+	if j.try.Found && j.try.Defect != Sound {
+		b.found++
+	}
+	err := b.hunt.State.Add(j.try)
+	b.show(j.try.news(b.hunt.Runner.In()))
+	return err
+}
+
+func (b *book) show(news string) {
+	p := Progress{Done: b.done, All: b.all, Found: b.found, News: news}
+	for _, j := range b.running {
+		p.Running = append(p.Running, fmt.Sprintf("%s, %s", j.try.what(), time.Since(j.at).Round(time.Second)))
+	}
+	b.tell(p)
+}
+
+// same tells whether u is the same search as t.
+func (t Try) same(u Try) bool {
+	return t.Defect == u.Defect && t.System == u.System && t.Key == u.Key && t.Number == u.Number
+}
+
+func (t Try) what() string { return fmt.Sprintf("%s in %s, try %d", t.Defect, t.System, t.Number) }
+
+// news is a try in one line.
+func (t Try) news(in string) string {
+	unit, seeds := "s", "runs"
+	if in == "sim" {
+		unit, seeds = " CPU s", "seeds"
+	}
+	spent := fmt.Sprintf("%d %s, %.1f%s", t.Seeds, seeds, t.Seconds, unit)
+	switch {
+	case t.Found && t.Defect == Sound:
+		return fmt.Sprintf("ACCUSED %s: by %s at seed %d (%s): %s", t.what(), t.By, t.Seed, spent, t.Detail)
+	case t.Found:
+		return fmt.Sprintf("found %s: by %s at seed %d (%s)", t.what(), t.By, t.Seed, spent)
+	case t.Defect == Sound:
+		return fmt.Sprintf("silent %s (%s)", t.what(), spent)
+	}
+	return fmt.Sprintf("MISSED %s (%s)", t.what(), spent)
+}

@@ -1,0 +1,197 @@
+package hunt
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"chaos/results"
+)
+
+var simulator = Sim{Base: 1, Budget: 5 * time.Second, Confirm: 2}
+
+// in fails unless text holds all of want.
+func in(t *testing.T, text string, want ...string) {
+	t.Helper()
+	for _, w := range want {
+		if !strings.Contains(text, w) {
+			t.Errorf("%q is not in:\n%s", w, text)
+		}
+	}
+}
+
+func run(t *testing.T, h Hunt) (Report, string) {
+	t.Helper()
+	var news []string
+	h.Progress = func(p Progress) {
+		if p.News != "" {
+			news = append(news, p.News)
+		}
+	}
+	r, err := h.Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r, strings.Join(news, "\n")
+}
+
+// What is found is told with who saw it, how soon, and which seed shows it again.
+func TestFoundInSimulation(t *testing.T) {
+	found, panics := defects("found")[0], defects("panics")[0]
+	found.Systems = []string{"raft", "paxos-classic"}
+	h := Hunt{Defects: []Defect{found, panics}, Builds: newFakeBuilds(t, nil), Runner: simulator, Tries: 3, Jobs: 2}
+	r, news := run(t, h)
+	if r.Exit() != results.ExitValid || r.Verdict() != "3 of 3 found, the sound build silent in 2 systems" {
+		t.Errorf("exit %d: %s", r.Exit(), r.Verdict())
+	}
+	in(t, news, "found found in paxos-classic, try 3: by log-matching at seed 2000007 (7 seeds, 2.6 CPU s)", "silent sound in raft, try 1")
+	median, p90 := 1.6, 2.6
+	want := Line{Defect: "panics", System: "raft", Tries: 3, Found: 3, By: []string{"panic"}, Median: &median, P90: &p90, Seeds: 21, Seed: 7,
+		Again: []string{"sim", "--system", "raft", "--seed", "7"}}
+	got := r.Lines[2]
+	want.Seconds = got.Seconds
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("line %+v, want %+v", got, want)
+	}
+	var table bytes.Buffer
+	if err := r.Table(&table); err != nil {
+		t.Fatal(err)
+	}
+	in(t, table.String(), "3/3", "log-matching", "1.60", "2.60", "0/3 silent")
+	h.Jobs = 1
+	if again, _ := run(t, h); Record("", again) != Record("", r) {
+		t.Error("the same finds make another record")
+	}
+}
+
+// A defect that no try shows is missed.
+func TestMissed(t *testing.T) {
+	r, news := run(t, Hunt{Defects: defects("found", "missed"), Builds: newFakeBuilds(t, nil), Runner: simulator, Tries: 2, Jobs: 2})
+	if r.Exit() != results.ExitInvalid || r.Verdict() != "1 of 2 found, 1 missed, the sound build silent in 1 systems" || r.Lines[1].Word() != "MISSED" || r.Lines[1].Median != nil {
+		t.Errorf("exit %d, %+v", r.Exit(), r.Lines[1])
+	}
+	in(t, news, "MISSED missed in raft, try 2")
+}
+
+// A sound build that is accused is an error of its own, though all is found.
+func TestAccused(t *testing.T) {
+	r, news := run(t, Hunt{Defects: defects("found"), Builds: newFakeBuilds(t, map[string]string{Sound: "panics"}), Runner: simulator, Tries: 1, Jobs: 1})
+	if r.Exit() != results.ExitInvalid {
+		t.Errorf("exit %d", r.Exit())
+	}
+	in(t, news, "ACCUSED sound in raft, try 1: by panic at seed 7", "entry 3 differs")
+	in(t, r.Verdict(), "1 of 1 found, THE SOUND BUILD ACCUSED in 1 systems")
+}
+
+// Whatever else goes wrong is a failure of the harness, told with its reason,
+// and the rest goes on.
+func TestFailures(t *testing.T) {
+	for name, want := range map[string]string{
+		"flaky": "seed 7 is not reproducible", "broken": "the harness fell over", "garbage": "can't be read", "liar": "names 1 violations",
+		"unbuilt": "hunk 1 does not fit", "killed": "exit status -1", "fallen": "panic: with its reason",
+	} {
+		r, news := run(t, Hunt{Defects: defects("found", name), Builds: newFakeBuilds(t, nil), Runner: simulator, Tries: 1, Jobs: 1})
+		if r.Exit() != results.ExitHarness || r.Lines[0].Found != 1 || len(r.Failures) != 1 {
+			t.Errorf("%s: exit %d, failures %q", name, r.Exit(), r.Failures)
+		}
+		in(t, strings.Join(r.Failures, ""), name+" in raft, try 1: ", want)
+		in(t, news, "FAILED "+name)
+	}
+}
+
+// Ctrl-C ends the children, keeps what was finished, and a second hunt does the rest.
+func TestInterrupted(t *testing.T) {
+	marks := t.TempDir()
+	t.Setenv("HUNT_MARKS", marks)
+	s := Source{sum: "these"}
+	name := filepath.Join(t.TempDir(), "state")
+	state, err := OpenState(name, s, simulator)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	h := Hunt{Defects: defects("found", "slow"), Builds: newFakeBuilds(t, nil), Runner: simulator, Tries: 2, Jobs: 2, State: state}
+	h.Progress = func(p Progress) {
+		if begun, _ := filepath.Glob(filepath.Join(marks, "begun-*")); len(begun) == 2 {
+			cancel()
+		}
+	}
+	r, err := h.Run(ctx)
+	if err != nil || !r.Interrupted || r.Exit() != results.ExitHarness || r.Lines[0].Found != 2 || r.Lines[1].Tries != 0 {
+		t.Errorf("%v: %+v", err, r)
+	}
+	if ended, _ := filepath.Glob(filepath.Join(marks, "interrupted-*")); len(ended) != 2 {
+		t.Errorf("%d children were interrupted, want 2", len(ended))
+	}
+	if err := state.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if state, err = OpenState(name, s, simulator); err != nil {
+		t.Fatal(err)
+	}
+	defer state.Close()
+	h = Hunt{Defects: h.Defects, Builds: newFakeBuilds(t, map[string]string{"slow": "found", "found": "broken"}), Runner: simulator, Tries: 2, Jobs: 1, State: state}
+	r, news := run(t, h)
+	if r.Exit() != results.ExitValid || r.Verdict() != "2 of 2 found, the sound build silent in 1 systems" {
+		t.Errorf("exit %d: %s", r.Exit(), r.Verdict())
+	}
+	if n := strings.Count(news, "found "); n != 2 {
+		t.Errorf("%d tries were made, want 2:\n%s", n, news)
+	}
+}
+
+// On real processes runs go on until one is invalid; its folder is kept, the
+// others are not.
+func TestLocal(t *testing.T) {
+	keep := t.TempDir()
+	hidden := defects("hidden")[0]
+	hidden.Hidden = "only power loss shows it"
+	local := Local{Base: 1, Budget: 30 * time.Second, Keep: keep}
+	r, news := run(t, Hunt{Defects: append(defects("found"), hidden), Builds: newFakeBuilds(t, map[string]string{Sound: "found"}), Runner: local, Tries: 1, Jobs: 1})
+	in(t, news, "found found in raft, try 1: by durability at seed 3 (3 runs", "a write is lost")
+	if r.Exit() != results.ExitInvalid || len(r.NotHunted) != 1 || r.Lines[0].Seed != 3 {
+		t.Errorf("exit %d, %+v", r.Exit(), r)
+	}
+	if kept, _ := filepath.Glob(filepath.Join(keep, "*", "latest")); len(kept) != 2 || !strings.Contains(kept[0], "raft-3-") {
+		t.Errorf("kept %q, want the two runs with a find", kept)
+	}
+	local = Local{Base: 1, Budget: 300 * time.Millisecond, Keep: t.TempDir()}
+	r, news = run(t, Hunt{Defects: defects("missed", "broken"), Builds: newFakeBuilds(t, nil), Runner: local, Tries: 1, Jobs: 1})
+	in(t, news, "MISSED missed in raft, try 1", "silent sound", "FAILED broken in raft, try 1: ")
+	if r.Exit() != results.ExitInvalid || r.Lines[0].Seeds < 1 {
+		t.Errorf("exit %d, %+v", r.Exit(), r)
+	}
+	if left, _ := os.ReadDir(local.Keep); len(left) > 0 {
+		t.Errorf("%d folders are left", len(left))
+	}
+}
+
+// A run that the budget cuts short is interrupted and proves nothing.
+func TestLocalBudget(t *testing.T) {
+	t.Setenv("HUNT_MARKS", t.TempDir())
+	r, _ := run(t, Hunt{Defects: defects("slow"), Builds: newFakeBuilds(t, nil), Runner: Local{Base: 1, Budget: 200 * time.Millisecond}, Tries: 1, Jobs: 1})
+	if l := r.Lines[0]; l.Word() != "MISSED" || l.Seconds < 0.2 || len(r.Failures) > 0 {
+		t.Errorf("%+v, failures %q", l, r.Failures)
+	}
+}
+
+func TestPercentile(t *testing.T) {
+	for _, c := range []struct {
+		values []float64
+		p      int
+		want   float64
+	}{{[]float64{3, 1, 2}, 50, 2}, {[]float64{3, 1, 2}, 90, 3}, {[]float64{4, 1, 2, 3}, 50, 2}, {[]float64{9}, 90, 9}} {
+		if got := percentile(c.values, c.p); got == nil || *got != c.want {
+			t.Errorf("percentile %d of %v is %v, want %v", c.p, c.values, got, c.want)
+		}
+	}
+	if percentile(nil, 50) != nil {
+		t.Error("nothing has a median")
+	}
+}

@@ -1,0 +1,112 @@
+package hunt
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"time"
+
+	"chaos/linearizability"
+	"chaos/results"
+)
+
+const (
+	// localSeeds is how far apart the tries' first seeds are.
+	localSeeds = 1000
+	// storm is how long the storm of one run lasts.
+	storm = "20s"
+)
+
+// Local looks on real processes: run after run, each with the next seed, until
+// one is invalid or the budget is spent.
+type Local struct {
+	Base   uint64        // the first seed of the first try
+	Budget time.Duration // of one try
+	Keep   string        // folder for the runs that found something; "": they are not kept
+}
+
+// In implements Runner.
+func (l Local) In() string { return "local" }
+
+// Settings implements Runner.
+func (l Local) Settings() string {
+	return fmt.Sprintf("budget %s, first seed %d, storms of %s", l.Budget, l.Base, storm)
+}
+
+// Expects implements Runner.
+func (l Local) Expects(d Defect) bool { return d.Live() }
+
+// Again implements Runner.
+func (l Local) Again(system string, seed uint64) []string {
+	return []string{"run", "--provider", "local", "--duration", storm, "--seed", strconv.FormatUint(seed, 10), "--system", system}
+}
+
+// Try implements Runner. A run that the end of the budget cuts short is healed,
+// stopped and judged, and counts if it shows something.
+func (l Local) Try(ctx context.Context, program, system string, number int) (Try, error) {
+	bounded, cancel := context.WithTimeout(ctx, l.Budget)
+	defer cancel()
+	begun := time.Now()
+	t := Try{}
+	for bounded.Err() == nil {
+		t.Seed = l.Base + uint64(number-1)*localSeeds + t.Seeds
+		t.Seeds++
+		found, err := l.run(bounded, program, system, t.Seed)
+		t.Seconds = seconds(time.Since(begun))
+		switch {
+		case ctx.Err() != nil:
+			return Try{}, ctx.Err()
+		case err != nil:
+			return Try{}, err
+		case found.Outcome == linearizability.Invalid:
+			t.Found, t.By, t.Detail = true, found.Checker, found.Reason
+			return t, nil
+		}
+	}
+	t.Seed = 0
+	return t, nil
+}
+
+// run carries out one run and returns its verdict, of a violation the part that
+// says most.
+func (l Local) run(ctx context.Context, program, system string, seed uint64) (v linearizability.Verdict, err error) {
+	out, err := os.MkdirTemp(l.Keep, fmt.Sprintf("chaos-hunt-%s-%d-", system, seed))
+	if err != nil {
+		return v, err
+	}
+	defer func() {
+		if v.Outcome != linearizability.Invalid || l.Keep == "" {
+			err = errors.Join(err, os.RemoveAll(out))
+		}
+	}()
+	args := append(l.Again(system, seed), "--json", "--out", out)
+	e, err := spawn(ctx, program, args...)
+	switch {
+	case err != nil:
+		return v, err
+	case e.status == results.ExitInvalid:
+		var s results.Summary
+		if err := json.Unmarshal(e.out, &s); err != nil {
+			return v, fmt.Errorf("what chaos %v printed can't be read: %w\n%s", args, err, clipped(e.out))
+		}
+		return blame(s.Verdict), nil
+	case e.status != results.ExitValid && e.status != results.ExitUnknown && ctx.Err() == nil:
+		return v, e.failure(fmt.Sprintf("chaos %v", args))
+	}
+	return v, nil
+}
+
+// blame finds the part of an invalid verdict that no part of its own explains.
+func blame(v linearizability.Verdict) linearizability.Verdict {
+	for _, p := range v.Parts {
+		if p.Outcome == linearizability.Invalid {
+			p.Checker = cmp.Or(p.Checker, v.Checker)
+			return blame(p)
+		}
+	}
+	return v
+}

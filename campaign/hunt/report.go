@@ -1,0 +1,183 @@
+package hunt
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"chaos/results"
+)
+
+// A Report is what a hunt found.
+type Report struct {
+	In          string    `json:"in"`
+	Settings    string    `json:"settings"`
+	Tries       int       `json:"tries"`
+	Lines       []Line    `json:"lines"` // defects in the order of the catalogue, then the sound builds
+	NotHunted   []Skipped `json:"not_hunted,omitempty"`
+	Failures    []string  `json:"failures,omitempty"` // of the harness
+	Interrupted bool      `json:"interrupted,omitempty"`
+}
+
+// A Line sums up all tries of one build in one system. Medians and percentiles
+// are over all of its tries, one that found nothing counting as endless; absent
+// if that is what they are.
+type Line struct {
+	Defect  string   `json:"defect"` // or Sound
+	System  string   `json:"system"`
+	Tries   int      `json:"tries"` // finished
+	Found   int      `json:"found"`
+	By      []string `json:"by,omitempty"` // the most frequent first
+	Median  *float64 `json:"median_seconds,omitempty"`
+	P90     *float64 `json:"p90_seconds,omitempty"`
+	Seeds   uint64   `json:"seeds"`             // looked at in all tries
+	Seconds float64  `json:"seconds"`           // spent in all tries
+	Seed    uint64   `json:"seed,omitempty"`    // that showed it soonest
+	Again   []string `json:"again,omitempty"`   // arguments of chaos that show it again
+	Details []string `json:"details,omitempty"` // what the sound build is accused of
+}
+
+// A Skipped is a defect that was not hunted, and why.
+type Skipped struct {
+	Defect string `json:"defect"`
+	Why    string `json:"why"`
+}
+
+// report sums up the tries of jobs, those that the state knew included.
+func (h Hunt) report(all []job, b *book) Report {
+	r := Report{In: h.Runner.In(), Settings: h.Runner.Settings(), Tries: h.Tries, Lines: []Line{}, Failures: b.failures}
+	slices.Sort(r.Failures)
+	for _, d := range h.Defects {
+		if !h.Runner.Expects(d) {
+			r.NotHunted = append(r.NotHunted, Skipped{d.Name, d.Hidden})
+		}
+	}
+	for i := 0; i < len(all); i += h.Tries {
+		var tries []Try
+		for _, j := range all[i : i+h.Tries] {
+			if t, ok := h.State.Find(j.try); ok {
+				tries = append(tries, t)
+			} else if at := slices.IndexFunc(b.tries, j.try.same); at >= 0 {
+				tries = append(tries, b.tries[at])
+			}
+		}
+		r.Lines = append(r.Lines, h.line(all[i].try, tries))
+	}
+	return r
+}
+
+func (h Hunt) line(of Try, tries []Try) Line {
+	l := Line{Defect: of.Defect, System: of.System, Tries: len(tries)}
+	var to []float64 // to detection
+	by := map[string]int{}
+	soonest := math.Inf(1)
+	for _, t := range tries {
+		l.Seeds += t.Seeds
+		l.Seconds += t.Seconds
+		if !t.Found {
+			to = append(to, math.Inf(1))
+			continue
+		}
+		l.Found++
+		to = append(to, t.Seconds)
+		if by[t.By]++; by[t.By] == 1 {
+			l.By = append(l.By, t.By)
+		}
+		if t.Seconds < soonest {
+			soonest, l.Seed = t.Seconds, t.Seed
+		}
+		if t.Defect == Sound {
+			l.Details = append(l.Details, fmt.Sprintf("seed %d: %s: %s", t.Seed, t.By, t.Detail))
+		}
+	}
+	slices.SortFunc(l.By, func(a, b string) int {
+		if by[a] != by[b] {
+			return by[b] - by[a]
+		}
+		return strings.Compare(a, b)
+	})
+	l.Median, l.P90 = percentile(to, 50), percentile(to, 90)
+	if l.Found > 0 {
+		l.Again = h.Runner.Again(l.System, l.Seed)
+	}
+	return l
+}
+
+// percentile is the least value that p of a hundred do not exceed; nil where
+// there is none, or none that ends.
+func percentile(values []float64, p int) *float64 {
+	if len(values) == 0 {
+		return nil
+	}
+	slices.Sort(values)
+	v := values[(len(values)*p+99)/100-1]
+	if math.IsInf(v, 1) {
+		return nil
+	}
+	return &v
+}
+
+// sound tells whether the line is of a build without a defect.
+func (l Line) sound() bool { return l.Defect == Sound }
+
+// Word is what the line says in a word.
+func (l Line) Word() string {
+	switch {
+	case l.sound() && l.Found > 0:
+		return "ACCUSED"
+	case l.Found > 0:
+		return "found"
+	case l.Tries == 0:
+		return "-"
+	case l.sound():
+		return "silent"
+	}
+	return "MISSED"
+}
+
+// Exit is the exit status: 1 where a defect was missed or the sound build
+// accused, 2 where the harness failed or was interrupted, else 0.
+func (r Report) Exit() int {
+	for _, l := range r.Lines {
+		if w := l.Word(); w == "ACCUSED" || w == "MISSED" && l.Tries == r.Tries {
+			return results.ExitInvalid
+		}
+	}
+	if len(r.Failures) > 0 || r.Interrupted {
+		return results.ExitHarness
+	}
+	return results.ExitValid
+}
+
+// Verdict is the whole in a line.
+func (r Report) Verdict() string {
+	count := map[string]int{}
+	for _, l := range r.Lines {
+		if l.sound() {
+			count["sound "+l.Word()]++
+			continue
+		}
+		count["defects"]++
+		count[l.Word()]++
+	}
+	s := fmt.Sprintf("%d of %d found", count["found"], count["defects"])
+	if n := count["MISSED"]; n > 0 {
+		s += fmt.Sprintf(", %d missed", n)
+	}
+	if n := count["sound ACCUSED"]; n > 0 {
+		s += fmt.Sprintf(", THE SOUND BUILD ACCUSED in %d systems", n)
+	} else if n := count["sound silent"]; n > 0 {
+		s += fmt.Sprintf(", the sound build silent in %d systems", n)
+	}
+	if n := len(r.Failures); n > 0 {
+		s += fmt.Sprintf(", %d tries failed", n)
+	}
+	if n := len(r.NotHunted); n > 0 {
+		s += fmt.Sprintf(", %d not hunted", n)
+	}
+	if r.Interrupted {
+		s += ", interrupted"
+	}
+	return s
+}

@@ -1,0 +1,109 @@
+package hunt
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"chaos/results"
+)
+
+// simSeeds is how far apart the tries' first seeds are, and the most of one try.
+const simSeeds = 1_000_000
+
+// simGrace is how long a simulation may outlive its bound before it is called stuck.
+const simGrace = time.Minute
+
+// Sim looks in simulation: seed after seed until the first violation, which must
+// then show itself again each time.
+type Sim struct {
+	Base    uint64        // the first seed of the first try
+	Budget  time.Duration // of one try
+	Confirm int           // how often a find is run again alone
+}
+
+// In implements Runner.
+func (s Sim) In() string { return "sim" }
+
+// Settings implements Runner.
+func (s Sim) Settings() string {
+	return fmt.Sprintf("budget %s, first seed %d, confirmed %d times", s.Budget, s.Base, s.Confirm)
+}
+
+// Expects implements Runner: nothing hides in simulation.
+func (s Sim) Expects(Defect) bool { return true }
+
+// Again implements Runner.
+func (s Sim) Again(system string, seed uint64) []string {
+	return []string{"sim", "--system", system, "--seed", strconv.FormatUint(seed, 10)}
+}
+
+// A simulated document is what chaos sim --json prints.
+type simulated struct {
+	Seeds      uint64      `json:"seeds"`
+	CPU        float64     `json:"cpu_seconds"`
+	Violations []violation `json:"violations"`
+}
+
+// A violation is what one seed showed. Equal ones are the same violation.
+type violation struct {
+	Seed   uint64 `json:"seed"`
+	By     string `json:"by"`
+	Node   string `json:"node"`
+	Detail string `json:"detail"`
+}
+
+// Try implements Runner.
+func (s Sim) Try(ctx context.Context, program, system string, number int) (Try, error) {
+	first := s.Base + uint64(number-1)*simSeeds
+	doc, err := s.run(ctx, program, system, first, simSeeds)
+	if err != nil {
+		return Try{}, err
+	}
+	t := Try{Seeds: doc.Seeds, Seconds: doc.CPU}
+	if len(doc.Violations) == 0 {
+		return t, nil
+	}
+	v := doc.Violations[0]
+	for i := range s.Confirm {
+		again, err := s.run(ctx, program, system, v.Seed, 1)
+		if err != nil {
+			return Try{}, err
+		}
+		if len(again.Violations) == 0 || again.Violations[0] != v {
+			return Try{}, fmt.Errorf("seed %d is not reproducible: it showed %+v, and run again (%d of %d) %+v", v.Seed, v, i+1, s.Confirm, again.Violations)
+		}
+	}
+	t.Found, t.By, t.Detail, t.Seed = true, v.By, v.Detail, v.Seed
+	return t, nil
+}
+
+// run simulates up to count seeds from first on. That a batch saw too little of
+// something (unknown) is no violation.
+func (s Sim) run(ctx context.Context, program, system string, first, count uint64) (doc simulated, err error) {
+	bounded, cancel := context.WithTimeout(ctx, s.Budget+simGrace)
+	defer cancel()
+	args := []string{"sim", "--system", system, "--seed", strconv.FormatUint(first, 10), "--seeds", strconv.FormatUint(count, 10),
+		"--until", s.Budget.String(), "--jobs", "1", "--json"}
+	e, err := spawn(bounded, program, args...)
+	switch {
+	case ctx.Err() != nil:
+		return doc, ctx.Err()
+	case err != nil:
+		return doc, err
+	case bounded.Err() != nil:
+		return doc, fmt.Errorf("%s, seeds from %d on: it did not end %s after its bound", system, first, simGrace)
+	case !slices.Contains([]int{results.ExitValid, results.ExitInvalid, results.ExitUnknown}, e.status):
+		return doc, e.failure(fmt.Sprintf("chaos %v", args))
+	}
+	if err := json.Unmarshal(e.out, &doc); err != nil {
+		return doc, fmt.Errorf("what chaos %v printed can't be read: %w\n%s", args, err, clipped(e.out))
+	}
+	if (len(doc.Violations) > 0) != (e.status == results.ExitInvalid) {
+		return doc, e.failure(fmt.Sprintf("chaos %v names %d violations", args, len(doc.Violations)))
+	}
+	return doc, nil
+}
