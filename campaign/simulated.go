@@ -3,6 +3,7 @@ package campaign
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"chaos/history"
@@ -54,6 +55,9 @@ func (s Spec) settings() sim.Settings {
 	return sim.Defaults()
 }
 
+// directorStream feeds what the director has to choose.
+const directorStream = 7
+
 // Stuck is the invariant that breaks when a healed majority does not answer.
 const Stuck = "stuck"
 
@@ -72,6 +76,8 @@ type simRun struct {
 	patience time.Duration // of a probe for one answer
 	rate     time.Duration // between operations; 0: as fast as answers come
 	slot     time.Duration // the next free one
+	transfer time.Duration // about how far apart transfers of leadership are; 0: none
+	dice     *rand.Rand    // what the director has to choose
 	given    int           // operations that clients began
 	most     int           // after so many they stop; 0: never
 	looked   time.Duration
@@ -90,6 +96,8 @@ func (s Simulated) Run() (Simulation, error) {
 	r.storm = newStorm(r, r.world, func() nodes.ID { return r.seen.current(r.world.Now()) })
 	r.patience = askTimeout + tripsAsked*time.Duration(settings.Latency+settings.Spread+settings.Sync+settings.SyncBy)*time.Microsecond
 	r.most = settings.Cap
+	r.transfer = time.Duration(settings.Transfer) * time.Millisecond
+	r.dice = stream(s.Plan.Seed^settings.Chance, directorStream)
 	if spec.Rate > 0 {
 		r.rate = time.Second / time.Duration(spec.Rate)
 	}
@@ -157,6 +165,9 @@ func (r *simRun) until(t time.Duration) bool {
 func (r *simRun) look() {
 	now := r.world.Now()
 	r.looked = now
+	if r.transfer > 0 && r.phase == history.Storm && r.dice.Int64N(int64(r.transfer)) < int64(simObserve) {
+		r.world.Transfer(r.seen.current(now), nodes.ID(1+r.dice.IntN(r.Plan.Spec.Nodes)))
+	}
 	for _, m := range r.world.Members() {
 		if s, ok := r.world.Status(m.ID); ok && r.seen.saw(m.ID, s, now) {
 			r.note(history.Info, history.Leader, history.Note{Leader: m.ID.String(), Term: s.Term})
@@ -255,7 +266,8 @@ func (r *simRun) missedCrash() {
 }
 
 // recover heals a majority and demands that it answers again, with no other
-// load, while the rest stays as it is; then it heals the rest and loads it again.
+// load, while the rest stays as it is; then the same of all nodes. Only after
+// that clients go on.
 func (r *simRun) recover() bool {
 	if err := r.leaveBroken(); err != nil {
 		r.storm.trouble = append(r.storm.trouble, err.Error())
@@ -275,12 +287,12 @@ func (r *simRun) recover() bool {
 	}
 	r.restartAll()
 	r.world.Calm(r.all())
-	r.load()
 	r.enter(history.Settle)
-	if !r.until(r.world.Now()+settleMin) || !r.answering(r.all(), stuckAfter) {
+	if !r.answering(r.all(), stuckAfter) {
 		return r.stuck(r.all())
 	}
-	return r.rest()
+	r.load()
+	return r.until(r.world.Now()+settleMin) && r.rest()
 }
 
 // rest stops the load; what is under way may end in a moment of grace.

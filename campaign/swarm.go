@@ -142,6 +142,7 @@ func drawDisk(s *Spec, r *rand.Rand) {
 func drawTimes(s *Spec, r *rand.Rand) {
 	w := s.world()
 	w.Skew = perhaps(r, 200)
+	w.Transfer = of[int64](r, 0, 0, 300, 1500)
 	k := &s.Knobs
 	k.Tick = Duration(10 * time.Millisecond)
 	k.HeartbeatTicks = 2 + r.IntN(4)

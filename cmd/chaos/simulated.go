@@ -7,26 +7,24 @@ import (
 	"chaos/raft"
 )
 
-// blind sees nothing.
-type blind struct{}
-
-func (blind) Started(consensus.ID) error  { return nil }
-func (blind) Stepped(consensus.ID) error  { return nil }
-func (blind) Flushed(consensus.ID) error  { return nil }
-func (blind) Moments() []consensus.Moment { return nil }
-
-// simulated is every system that can run in virtual time: our own nodes.
+// simulated is every system that can run in virtual time: our own nodes, each
+// watched by the check that knows its core.
 func simulated() []sim.System {
 	return []sim.System{
-		sim.Of("raft", raft.Codec{}, func() blind { return blind{} },
-			func(_ blind, o consensus.Options) consensus.Core[raft.Message, raft.Record] { return raft.New(o) }),
-		sim.Of("paxos", paxos.Codec{}, func() blind { return blind{} },
-			func(_ blind, o consensus.Options) consensus.Core[paxos.Message, paxos.Record] {
-				return paxos.New(o, paxos.Multi)
-			}),
-		sim.Of("paxos-classic", paxos.Codec{}, func() blind { return blind{} },
-			func(_ blind, o consensus.Options) consensus.Core[paxos.Message, paxos.Record] {
-				return paxos.New(o, paxos.Classic)
-			}),
+		sim.Of("raft", raft.Codec{}, raft.NewCheck, func(k *raft.Check, o consensus.Options) consensus.Core[raft.Message, raft.Record] {
+			c := raft.New(o)
+			k.Add(c)
+			return c
+		}),
+		sim.Of("paxos", paxos.Codec{}, paxos.NewCheck, proposers(paxos.Multi)),
+		sim.Of("paxos-classic", paxos.Codec{}, paxos.NewCheck, proposers(paxos.Classic)),
+	}
+}
+
+func proposers(m paxos.Mode) func(*paxos.Check, consensus.Options) consensus.Core[paxos.Message, paxos.Record] {
+	return func(k *paxos.Check, o consensus.Options) consensus.Core[paxos.Message, paxos.Record] {
+		c := paxos.New(o, m)
+		k.Add(c)
+		return c
 	}
 }

@@ -29,6 +29,7 @@ const (
 	inReset
 	inBytes
 	inWorked
+	inTransfer
 )
 
 // An input waits for a node that is busy or frozen.
@@ -257,6 +258,8 @@ func (h *host) feed(in input) (err error) {
 		err = h.node.receive(in.from, in.slot)
 	case inReset:
 		err = h.node.PeerReset(in.from)
+	case inTransfer:
+		err = h.node.Transfer(in.from)
 	case inBytes:
 		return h.hear(in.slot)
 	case inWorked:

@@ -9,23 +9,24 @@ import (
 // it. They are part of a plan, so that it replays. Times are in microseconds,
 // chances in parts of a thousand.
 type Settings struct {
-	Chance  uint64 `json:"chance,omitempty"`   // another throw of all dice for the same plan
-	Latency int64  `json:"latency_us"`         // one way, at least
-	Spread  int64  `json:"spread_us"`          // up to this much longer, each by a draw of its own
-	Slow    int    `json:"slow,omitempty"`     // chance that a message takes SlowBy longer
-	SlowBy  int64  `json:"slow_us,omitempty"`  //
-	Lossy   int    `json:"lossy,omitempty"`    // chance that a message between nodes is lost
-	Doubled int    `json:"doubled,omitempty"`  // chance that one arrives twice
-	Ordered bool   `json:"ordered,omitempty"`  // messages of a link never overtake each other
-	Sync    int64  `json:"sync_us"`            // a sync of the disk, at least
-	SyncBy  int64  `json:"sync_by_us"`         // up to this much longer
-	Skew    int    `json:"skew,omitempty"`     // clocks run up to so much faster or slower
-	Power   bool   `json:"power,omitempty"`    // a node that is killed loses its machine's power, too
-	Segment int64  `json:"segment"`            // bytes of a journal's file
-	Flight  int    `json:"inflight,omitempty"` // commands that a core accepts undecided; 0: as many as live nodes
-	Batch   int    `json:"batch,omitempty"`    // bytes of commands in a message; 0: as many as live nodes
-	Wire    bool   `json:"wire,omitempty"`     // messages go through their codec
-	Cap     int    `json:"cap,omitempty"`      // operations after which clients stop; 0: none
+	Chance   uint64 `json:"chance,omitempty"`      // another throw of all dice for the same plan
+	Latency  int64  `json:"latency_us"`            // one way, at least
+	Spread   int64  `json:"spread_us"`             // up to this much longer, each by a draw of its own
+	Slow     int    `json:"slow,omitempty"`        // chance that a message takes SlowBy longer
+	SlowBy   int64  `json:"slow_us,omitempty"`     //
+	Lossy    int    `json:"lossy,omitempty"`       // chance that a message between nodes is lost
+	Doubled  int    `json:"doubled,omitempty"`     // chance that one arrives twice
+	Ordered  bool   `json:"ordered,omitempty"`     // messages of a link never overtake each other
+	Sync     int64  `json:"sync_us"`               // a sync of the disk, at least
+	SyncBy   int64  `json:"sync_by_us"`            // up to this much longer
+	Skew     int    `json:"skew,omitempty"`        // clocks run up to so much faster or slower
+	Power    bool   `json:"power,omitempty"`       // a node that is killed loses its machine's power, too
+	Segment  int64  `json:"segment"`               // bytes of a journal's file
+	Flight   int    `json:"inflight,omitempty"`    // commands that a core accepts undecided; 0: as many as live nodes
+	Batch    int    `json:"batch,omitempty"`       // bytes of commands in a message; 0: as many as live nodes
+	Wire     bool   `json:"wire,omitempty"`        // messages go through their codec
+	Transfer int64  `json:"transfer_ms,omitempty"` // leadership is handed to another node about so often; 0: never
+	Cap      int    `json:"cap,omitempty"`         // operations after which clients stop; 0: none
 }
 
 // String tells what the world is like, in lines for people.
@@ -46,6 +47,7 @@ func (s Settings) String() string {
 	say(s.Skew > 0, "\nclocks run up to %d‰ wrong", s.Skew)
 	say(s.Flight > 0, "\nat most %d commands undecided", s.Flight)
 	say(s.Batch > 0, "\nat most %d bytes of commands in a message", s.Batch)
+	say(s.Transfer > 0, "\nleadership is handed over about every %d ms", s.Transfer)
 	say(s.Chance > 0, "\nthrow %d of the dice", s.Chance)
 	say(s.Cap > 0, "\nclients stop after %d operations", s.Cap)
 	return out
@@ -87,6 +89,7 @@ func (s Settings) Check() error {
 	within("segment", s.Segment, segmentMin, segmentMax)
 	within("inflight", int64(s.Flight), 0, flightMax)
 	within("batch", int64(s.Batch), 0, batchMax)
+	within("transfer_ms", s.Transfer, 0, 3_600_000)
 	within("cap", int64(s.Cap), 0, 1<<30)
 	return errors.Join(errs...)
 }

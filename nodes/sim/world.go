@@ -242,6 +242,14 @@ func (w *World) Restart(id nodes.ID) {
 	}
 }
 
+// Transfer asks a node to hand its leadership to another one.
+func (w *World) Transfer(from, to nodes.ID) {
+	if h := w.hosts[from]; from != 0 && from != to && h.node != nil {
+		w.trace(from, "is asked to hand over to %s", to)
+		h.take(input{kind: inTransfer, from: to})
+	}
+}
+
 // Status is what a node says of itself, if it can be asked now.
 func (w *World) Status(id nodes.ID) (nodes.Status, bool) {
 	h := w.hosts[id]
