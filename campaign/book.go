@@ -62,11 +62,12 @@ func noteEvent(t history.Type, f string, n history.Note) history.Event {
 // add gives the event its place.
 func (b *book) add(e history.Event, now time.Duration) history.Event {
 	e.Index, e.Time = b.count, now
-	if b.count%blockEvents == 0 {
-		b.blocks = append(b.blocks, make([]history.Event, 0, blockEvents))
+	n := len(b.blocks) - 1
+	if n < 0 || len(b.blocks[n]) == blockEvents {
+		b.blocks = append(b.blocks, nil) // append makes it grow, so that a short history stays small
+		n++
 	}
-	last := &b.blocks[len(b.blocks)-1]
-	*last = append(*last, e)
+	b.blocks[n] = append(b.blocks[n], e)
 	b.count++
 	if b.gen != nil {
 		b.gen.Observe(e)

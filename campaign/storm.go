@@ -41,6 +41,8 @@ type injection struct {
 	nemesis.Injection
 	recipe  string
 	effects []nodes.Effect
+	told    []string // the effects in words
+	kinds   []string // and their kinds, each once
 }
 
 func newStorm(rec noter, c nodes.Cluster, leader func() nodes.ID) *storm {
@@ -92,7 +94,7 @@ func (s *storm) inject(ctx context.Context, step nemesis.Step) error {
 	if err != nil {
 		return err
 	}
-	i := &injection{fired, step.Recipe, effects}
+	i := &injection{Injection: fired, recipe: step.Recipe, effects: effects}
 	note := s.describe(i)
 	s.rec.note(history.Invoke, history.Inject, note)
 	s.live = append(s.live, i)
@@ -185,12 +187,15 @@ func (s *storm) describe(i *injection) history.Note {
 			all = append(all, other.effects...)
 		}
 	}
-	for _, e := range i.effects {
-		n.Effects = append(n.Effects, e.String())
-		if k := string(e.Kind); !slices.Contains(n.Kinds, k) {
-			n.Kinds = append(n.Kinds, k)
+	if i.told == nil {
+		for _, e := range i.effects {
+			i.told = append(i.told, e.String())
+			if k := string(e.Kind); !slices.Contains(i.kinds, k) {
+				i.kinds = append(i.kinds, k)
+			}
 		}
 	}
+	n.Effects, n.Kinds = i.told, i.kinds
 	n.Quorum = nemesis.Quorum(s.members, all)
 	return n
 }

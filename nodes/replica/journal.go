@@ -143,14 +143,15 @@ func (j *Journal) roll(need int64) error {
 		return err
 	}
 	h.size = fresh.size
-	if _, err := fresh.file.WriteAt(h.encode(), 0); err != nil {
+	head := h.encode()
+	if _, err := fresh.file.WriteAt(head, 0); err != nil {
 		return err
 	}
-	return j.adopt(fresh, h, headerSize)
+	return j.adopt(fresh, h, seedOf(head), headerSize)
 }
 
 // adopt makes a fresh file, complete as it stands, the segment to write to.
-func (j *Journal) adopt(fresh *freshFile, h segmentHeader, end int64) error {
+func (j *Journal) adopt(fresh *freshFile, h segmentHeader, seed uint32, end int64) error {
 	if err := fresh.file.Sync(); err != nil {
 		return err
 	}
@@ -165,7 +166,7 @@ func (j *Journal) adopt(fresh *freshFile, h segmentHeader, end int64) error {
 			return err
 		}
 	}
-	j.file, j.header, j.seed, j.end = fresh.file, h, h.seed(), end
+	j.file, j.header, j.seed, j.end = fresh.file, h, seed, end
 	return nil
 }
 
@@ -195,12 +196,13 @@ func (j *Journal) Restart(mark uint64, records []func(b []byte) []byte) error {
 	}
 	h.size = fresh.size
 	head := h.encode()
-	body := builder.seal(h.seed(), h.first)
+	seed := seedOf(head)
+	body := builder.seal(seed, h.first)
 	if _, err := fresh.file.WriteAt(append(head, body...), 0); err != nil {
 		return err
 	}
 	old := j.header.number
-	if err := j.adopt(fresh, h, int64(len(head)+len(body))); err != nil {
+	if err := j.adopt(fresh, h, seed, int64(len(head)+len(body))); err != nil {
 		return err
 	}
 	for n := j.oldest; j.oldest > 0 && n <= old; n++ {

@@ -156,17 +156,24 @@ func (w *World) bringHost(h *host) {
 // prove reads the state of the world. holds says what was asked for.
 func (w *World) prove(injection string, effects []nodes.Effect, holds bool) (out nodes.Evidence) {
 	s, known := w.seals[injection]
-	for _, e := range effects {
-		is, how := w.observe(e, s)
+	out.Proofs = make([]nodes.Proof, 0, len(effects))
+	for i, e := range effects {
 		// What another injection wants, too, still holds after a revert: that is right.
-		ok := is == holds || !holds && w.elsewhere(e)
-		out.Proofs = append(out.Proofs, nodes.Proof{What: e.String(), Holds: ok, How: how})
+		ok := w.holds(e) == holds || !holds && w.elsewhere(e)
+		p := nodes.Proof{Holds: ok}
+		if i < toldMax || !ok {
+			p.What, p.How = e.String(), w.how(e, s)
+		}
+		out.Proofs = append(out.Proofs, p)
 	}
 	if known {
 		out.Took = time.Duration(w.now - s.at)
 	}
 	return out
 }
+
+// toldMax is how many proofs of one injection are put into words.
+const toldMax = 12
 
 func (w *World) elsewhere(e nodes.Effect) bool {
 	for _, name := range w.wanted.Injections() {
@@ -180,25 +187,62 @@ func (w *World) elsewhere(e nodes.Effect) bool {
 	return false
 }
 
-// observe tells whether an effect holds now, and what was read.
-func (w *World) observe(e nodes.Effect, s seal) (holds bool, how string) {
+// holds tells whether an effect holds now.
+func (w *World) holds(e nodes.Effect) bool {
 	if e.OnLink() {
-		return w.observeLink(e, s)
+		return w.link(e.From, e.To).holds(e.Kind)
 	}
 	h := w.hosts[e.Node]
 	switch e.Kind {
 	case nodes.Down, nodes.MachineDown:
-		return h.node == nil, fmt.Sprintf("incarnation %d %s", h.incarnation, h.state())
+		return h.node == nil
 	case nodes.Frozen, nodes.MachineFrozen:
-		return h.node != nil && h.frozen, fmt.Sprintf("incarnation %d %s", h.incarnation, h.state())
+		return h.node != nil && h.frozen
 	case nodes.Skewed:
-		return h.wrong != 0, fmt.Sprintf("a tick takes %s", time.Duration(h.period))
+		return h.wrong != 0
 	case nodes.DiskFails:
-		return h.disk.failing, fmt.Sprintf("writes fail: %t; %s", h.disk.failing, h.state())
+		return h.disk.failing
 	case nodes.Damaged:
-		return h.damaged != nil, h.damage()
+		return h.damaged != nil
 	}
-	return false, "the simulation does not know this effect"
+	return false
+}
+
+func (l *link) holds(k nodes.EffectKind) bool {
+	switch k {
+	case nodes.Cut:
+		return l.Cut
+	case nodes.CutData:
+		return l.CutData
+	case nodes.Delayed:
+		return l.Delay > 0
+	case nodes.Lossy:
+		return l.Lossy > 0
+	case nodes.Duplicated:
+		return l.Duplicated > 0
+	case nodes.Reordered:
+		return l.Reordered > 0
+	case nodes.Limited:
+		return l.Rate > 0
+	}
+	return false
+}
+
+// how tells what was read of an effect's place.
+func (w *World) how(e nodes.Effect, s seal) string {
+	if e.OnLink() {
+		return w.howLink(e, s)
+	}
+	h := w.hosts[e.Node]
+	switch e.Kind {
+	case nodes.Skewed:
+		return fmt.Sprintf("a tick takes %s", time.Duration(h.period))
+	case nodes.DiskFails:
+		return fmt.Sprintf("writes fail: %t; %s", h.disk.failing, h.state())
+	case nodes.Damaged:
+		return h.damage()
+	}
+	return fmt.Sprintf("incarnation %d %s", h.incarnation, h.state())
 }
 
 func (h *host) state() string {
@@ -213,28 +257,11 @@ func (h *host) state() string {
 	return "runs"
 }
 
-func (w *World) observeLink(e nodes.Effect, s seal) (bool, string) {
+func (w *World) howLink(e nodes.Effect, s seal) string {
 	l := w.link(e.From, e.To)
-	i := int(e.From)*(w.options.Nodes+1) + int(e.To)
-	how := fmt.Sprintf("the link is %s", l.LinkState)
-	if len(s.lost) > i {
+	how := "the link is " + l.LinkState.String()
+	if i := int(e.From)*(w.options.Nodes+1) + int(e.To); len(s.lost) > i {
 		how += fmt.Sprintf(", and has swallowed %d messages since", l.lost-s.lost[i])
 	}
-	switch e.Kind {
-	case nodes.Cut:
-		return l.Cut, how
-	case nodes.CutData:
-		return l.CutData, how
-	case nodes.Delayed:
-		return l.Delay > 0, how
-	case nodes.Lossy:
-		return l.Lossy > 0, how
-	case nodes.Duplicated:
-		return l.Duplicated > 0, how
-	case nodes.Reordered:
-		return l.Reordered > 0, how
-	case nodes.Limited:
-		return l.Rate > 0, how
-	}
-	return false, how
+	return how
 }

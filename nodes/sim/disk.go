@@ -280,13 +280,23 @@ func (h *handle) WriteAt(p []byte, off int64) (int, error) {
 		w.old = slices.Clone(f.data[off:min(end, have)])
 	}
 	if end > int64(len(f.data)) {
-		f.data = slices.Grow(f.data, int(end)-len(f.data))[:end] // what lies between is zeros: data never shrinks
+		f.grow(end)
 	}
 	copy(f.data[off:], p)
 	f.size = max(f.size, end)
 	f.pending = append(f.pending, w)
 	f.starts = append(slices.DeleteFunc(f.starts, func(s int64) bool { return s >= off }), off)
 	return len(p), nil
+}
+
+// grow makes room up to end, and at once for a good part of what was
+// preallocated. What lies between is zeros: data never shrinks.
+func (f *file) grow(end int64) {
+	if int64(cap(f.data)) < end {
+		room := max(end, min(f.size, 2*end))
+		f.data = append(make([]byte, 0, room), f.data...)
+	}
+	f.data = f.data[:end]
 }
 
 // ReadAt implements replica.File.
