@@ -155,13 +155,13 @@ func setText(to *string) func(string) error {
 }
 
 func (d *Defect) setLive(v string) error {
+	if v == "yes" || strings.HasPrefix(v, "yes:") || strings.HasPrefix(v, "yes,") {
+		return nil // what stands behind it tells how
+	}
 	word, why, _ := strings.Cut(v, ":")
 	d.Hidden = strings.TrimSpace(why)
-	switch {
-	case word == "yes" && d.Hidden == "" && v == "yes":
-		return nil
-	case word == "no" && d.Hidden != "":
+	if word == "no" && d.Hidden != "" {
 		return nil
 	}
-	return fmt.Errorf("%q: it is yes, or no: and why a live run can hardly show it", v)
+	return fmt.Errorf("%q: it is yes, which may go on with \": how\", or no: and why a live run can hardly show it", v)
 }
