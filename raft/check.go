@@ -87,7 +87,7 @@ func (k *Check) Add(c *Core) {
 func (k *Check) Started(id consensus.ID) error {
 	s := k.nodes[id]
 	before := *s
-	if err := s.survived(); err != nil {
+	if err := k.survived(s); err != nil {
 		return err
 	}
 	k.noticeRestart(s)
