@@ -3,7 +3,6 @@ package raft
 import (
 	"fmt"
 	"maps"
-	"math"
 
 	"chaos/nodes/consensus"
 )
@@ -65,7 +64,8 @@ type durable struct {
 	log  spine
 }
 
-const unchanged = math.MaxUint64
+// unchanged is behind every index.
+const unchanged = ^uint64(0)
 
 // NewCheck makes a Check of a cluster that has no node yet.
 func NewCheck() *Check { return &Check{leaders: map[uint64]consensus.ID{}} }
@@ -87,7 +87,7 @@ func (k *Check) Add(c *Core) {
 func (k *Check) Started(id consensus.ID) error {
 	s := k.nodes[id]
 	before := *s
-	if err := s.survived(); err != nil {
+	if err := k.survived(s); err != nil {
 		return err
 	}
 	k.noticeRestart(s)
@@ -211,7 +211,7 @@ func (s *shadow) restart() {
 // forget lets go of what no node can speak of any more: indices below the
 // beginning of every durable log, and terms that every node has left for good.
 func (k *Check) forget() {
-	low, term := uint64(math.MaxUint64), uint64(math.MaxUint64)
+	low, term := ^uint64(0), ^uint64(0)
 	for _, s := range k.nodes {
 		if s != nil {
 			low, term = min(low, s.durable.log.base), min(term, s.durable.term)

@@ -90,7 +90,9 @@ func (k *Check) notice(s *shadow) {
 			k.count(twoLeaders, true)
 		}
 		k.noticeOffers(s)
-		k.count(olderCommitted, c.role == leader && c.commit > s.commit && c.log.first() <= s.commit+1 && c.log.mustTerm(s.commit+1) < c.term)
+		if t, ok := c.log.term(s.commit + 1); ok && c.role == leader && c.commit > s.commit {
+			k.count(olderCommitted, t < c.term)
+		}
 	}
 	if c.log.base > s.log.base && c.log.base > s.commit && c.snapshot != nil && c.snapshot.Index == c.log.base {
 		k.noticeInstall(s)

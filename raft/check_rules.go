@@ -16,14 +16,18 @@ func (s *shadow) voted(term uint64, vote consensus.ID, beforeTerm uint64, before
 }
 
 // survived: what a node had durably is there when it starts again (paper 5.1,
-// figure 2: persistent state), up to where it rewrote its log since.
-func (s *shadow) survived() error {
+// figure 2: persistent state), up to where it rewrote its log since. What its
+// snapshot covers was committed.
+func (k *Check) survived(s *shadow) error {
 	c, d := s.core, &s.durable
 	if err := s.voted(c.term, c.vote, d.term, d.vote); err != nil {
 		return err
 	}
 	if c.log.base < d.log.base {
 		return s.breach("durable-log", "its log begins behind index %d after it began behind %d", c.log.base, d.log.base)
+	}
+	if t := k.past.decided(c.log.base); t != 0 && t != c.log.baseTerm {
+		return s.breach("state-machine-safety", "its log begins behind %d@%d; %d@%d was committed", c.log.base, c.log.baseTerm, c.log.base, t)
 	}
 	for i := c.log.base + 1; i <= d.log.last() && i < s.changed; i++ {
 		if want, _ := d.log.term(i); !c.log.matches(i, want) {

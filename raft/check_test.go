@@ -146,6 +146,10 @@ var breaches = []struct {
 		f.sound(f.append(1, entry(4, 2)), f.append(3, entry(4, 2)), f.commit(1, 4))
 		return f.commit(2, 4)
 	}},
+	{"state-machine-safety", "a snapshot of another history is found at a restart", func(f *forgery) error {
+		f.sound(f.commit(1, 3))
+		return f.restart(3, &consensus.Snapshot{Index: 3, Term: 1}, f.journal(2, 1))
+	}},
 	{"commit-monotone", "a commit index falls", func(f *forgery) error {
 		f.sound(f.commit(1, 3))
 		return f.commit(1, 2)

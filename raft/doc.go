@@ -11,6 +11,7 @@
 //	snapshot.go     compaction and chunked transfer     paper 7
 //	log.go          the log itself
 //	codec.go        bytes of messages and records
+//	check*.go       watches all cores of a cluster      paper, figure 3
 //
 // # What its owner must know
 //

@@ -273,6 +273,9 @@ func TestStorms(t *testing.T) {
 	}
 	for i, seen := range moments {
 		t.Logf("%6d × %s", seen, momentNames[i])
+		if seen == 0 {
+			t.Errorf("no schedule reaches the moment %q", momentNames[i])
+		}
 	}
 	t.Logf("%d schedules: %d commands decided, %d reads answered, %d snapshots installed", seeds, decided, answered, installed)
 	if decided < 20*seeds || answered < 20*seeds || installed < seeds/4 {
