@@ -81,11 +81,12 @@ func TestMissed(t *testing.T) {
 // A sound build that is accused is an error of its own, though all is found.
 func TestAccused(t *testing.T) {
 	r, news := run(t, Hunt{Defects: defects("found"), Builds: newFakeBuilds(t, map[string]string{Sound: "panics"}), Runner: simulator, Tries: 1, Jobs: 1})
-	if r.Exit() != results.ExitInvalid {
+	if r.Exit() != results.ExitInvalid || r.Lines[0].Word() != "ACCUSED" {
 		t.Errorf("exit %d", r.Exit())
 	}
-	in(t, news, "ACCUSED sound in raft, try 1: by panic at seed 7", "entry 3 differs")
-	in(t, r.Verdict(), "1 of 1 found, THE SOUND BUILD ACCUSED in 1 systems")
+	in(t, news, "ACCUSED the sound build, with the seed found for found in raft, try 1: seed 7: by panic: entry 3 differs",
+		"ACCUSED sound in raft, try 1: by panic at seed 7", "entry 3 differs")
+	in(t, r.Verdict(), "0 of 1 found, THE SOUND BUILD ACCUSED")
 }
 
 // Whatever else goes wrong is a failure of the harness, told with its reason,

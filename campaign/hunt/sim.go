@@ -81,6 +81,15 @@ func (s Sim) Try(ctx context.Context, program, system string, number int) (Try, 
 	return t, nil
 }
 
+// Control implements Runner.
+func (s Sim) Control(ctx context.Context, program, system string, seed uint64) (string, error) {
+	doc, err := s.run(ctx, program, system, seed, 1)
+	if err != nil || len(doc.Violations) == 0 {
+		return "", err
+	}
+	return fmt.Sprintf("by %s: %s", doc.Violations[0].By, doc.Violations[0].Detail), nil
+}
+
 // run simulates up to count seeds from first on. That a batch saw too little of
 // something (unknown) is no violation.
 func (s Sim) run(ctx context.Context, program, system string, first, count uint64) (doc simulated, err error) {
