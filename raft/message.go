@@ -148,11 +148,12 @@ type Record struct {
 
 // The bounds of what a message may claim.
 const (
-	maxNumber   = 1 << 62 // terms and indices; more is malformed, and what we add to one can't overflow
-	votersMax   = 1 << 10 // voters of a snapshot
-	entriesMax  = 1 << 20 // entries of one append
-	snapshotMax = 1 << 30 // bytes of a snapshot that is received
-	chunkBytes  = 64 << 10
+	maxNumber     = 1 << 62 // terms and indices; more is malformed, and what we add to one can't overflow
+	votersMax     = 1 << 10 // voters of a snapshot
+	entriesMax    = 1 << 20 // entries of one append
+	snapshotMax   = 1 << 30 // bytes of a snapshot that is received
+	chunkBytes    = 64 << 10
+	chunkBytesMin = 512
 )
 
 // wellFormed tells whether the numbers of a message from outside can be true

@@ -85,8 +85,12 @@ func (c *Core) sendChunk(p *progress) {
 	s := t.snapshot
 	t.wait = 0
 	c.sendEarly(p.id, Message{Kind: Chunk, Index: s.Index, LogTerm: s.Term, Voters: s.Voters, Offset: t.offset,
-		Total: uint64(len(s.Data)), Data: s.Data[t.offset:min(t.offset+chunkBytes, uint64(len(s.Data)))]})
+		Total: uint64(len(s.Data)), Data: s.Data[t.offset:min(t.offset+c.chunk(), uint64(len(s.Data)))]})
 }
+
+// chunk is how many bytes of a snapshot go into one message: no more than of
+// commands, within reason.
+func (c *Core) chunk() uint64 { return uint64(max(chunkBytesMin, min(chunkBytes, c.batchBytes))) }
 
 // retryChunk runs at each heartbeat. It sends the chunk again that was not
 // answered, as long as the follower answers heartbeats. A transfer that has

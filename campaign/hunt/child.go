@@ -29,8 +29,11 @@ func (e ended) failure(what string) error {
 	return fmt.Errorf("%s: exit status %d\n%s", what, e.status, clipped(words))
 }
 
-// wordsMax is how many lines of what a child said are shown.
-const wordsMax = 20
+// How many lines of what a child said are shown.
+const (
+	wordsMax = 20
+	panicMax = 9 // the reason, and the first few frames
+)
 
 // panicked is how Go begins to tell of the end of a program.
 var panicked = regexp.MustCompile(`(?m)^(panic|fatal error): `)
@@ -39,7 +42,7 @@ var panicked = regexp.MustCompile(`(?m)^(panic|fatal error): `)
 func clipped(words []byte) string {
 	if at := panicked.FindIndex(words); at != nil {
 		lines := strings.Split(string(bytes.TrimSpace(words[at[0]:])), "\n")
-		return strings.Join(lines[:min(len(lines), wordsMax)], "\n")
+		return strings.Join(lines[:min(len(lines), panicMax)], "\n")
 	}
 	lines := strings.Split(string(bytes.TrimSpace(words)), "\n")
 	return strings.Join(lines[max(0, len(lines)-wordsMax):], "\n")

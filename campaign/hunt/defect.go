@@ -155,13 +155,19 @@ func setText(to *string) func(string) error {
 }
 
 func (d *Defect) setLive(v string) error {
-	if v == "yes" || strings.HasPrefix(v, "yes:") || strings.HasPrefix(v, "yes,") {
-		return nil // what stands behind it tells how
-	}
-	word, why, _ := strings.Cut(v, ":")
-	d.Hidden = strings.TrimSpace(why)
-	if word == "no" && d.Hidden != "" {
+	end := strings.IndexAny(v, ":,")
+	if v == "yes" {
 		return nil
 	}
-	return fmt.Errorf("%q: it is yes, which may go on with \": how\", or no: and why a live run can hardly show it", v)
+	if end < 0 || strings.TrimSpace(v[end+1:]) == "" {
+		end = 0
+	}
+	switch v[:end] {
+	case "yes":
+		return nil
+	case "no":
+		d.Hidden = strings.TrimSpace(v[end+1:])
+		return nil
+	}
+	return fmt.Errorf("%q: it is yes, yes: and what it takes, or no: and why a live run can hardly show it", v)
 }

@@ -37,9 +37,11 @@ func TestParse(t *testing.T) {
 		d.Live() || d.Hidden != "it is not real" || len(d.changes) != 1 {
 		t.Errorf("read %+v", d)
 	}
-	yes, err := Parse(rightFile, []byte(strings.Replace(right, "no: it is not real", "yes", 1)))
-	if err != nil || !yes.Live() {
-		t.Errorf("read %+v, %v; want it to be live", yes, err)
+	for _, live := range []string{"yes", "yes: with luck", "yes, with luck"} {
+		yes, err := Parse(rightFile, []byte(strings.Replace(right, "no: it is not real", live, 1)))
+		if err != nil || !yes.Live() {
+			t.Errorf("read %+v, %v; want it to be live", yes, err)
+		}
 	}
 }
 
@@ -55,7 +57,7 @@ func TestParseRefuses(t *testing.T) {
 		{"Seen by: nobody.", "Seen by:", ":6: Seen by: it says nothing"},
 		{"Live: no: it is not real", "Live: no", ":7: Live: "},
 		{"Live: no: it is not real", "Live: perhaps", ":7: Live: "},
-		{"Live: no: it is not real", "Live: yes: but", ":7: Live: "},
+		{"Live: no: it is not real", "Live: yes:", ":7: Live: "},
 		{"Live: no: it is not real\n", "", ":7: the head ends without"},
 		{"not real\n", "not real\nMore: of it\n", ":8: "},
 		{"\ndiff --git", "diff --git", ":8: "},

@@ -82,7 +82,8 @@ func slow() int {
 func fakeSim(name string, first, count uint64) int {
 	doc := map[string]any{"system": "raft", "first": first, "seeds": count, "cpu_seconds": 2.5, "violations": []any{}}
 	at := first - first%1000 + showsAt
-	shows := name != Sound && name != "missed" && at >= first && at < first+count && (name != "flaky" || count > 1)
+	shows := name != Sound && name != "missed" && name != "busy" && at >= first && at < first+count && (name != "flaky" || count > 1) &&
+		(name != "busyfound" || first > 3 || count == 1)
 	if shows {
 		by := map[string]string{"panics": "panic"}[name]
 		if by == "" {
@@ -90,6 +91,9 @@ func fakeSim(name string, first, count uint64) int {
 		}
 		doc["seeds"], doc["cpu_seconds"] = at-first+1, float64(at%1_000_000-first%1_000_000)/10+float64(first/1_000_000)
 		doc["violations"] = []violation{{Seed: at, By: by, Node: "n2", Detail: "entry 3 differs"}}
+	}
+	if !shows && strings.HasPrefix(name, "busy") {
+		doc["seeds"], doc["cpu_seconds"] = 3, 1.5
 	}
 	json.NewEncoder(os.Stdout).Encode(doc)
 	switch {

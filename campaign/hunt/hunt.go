@@ -143,7 +143,20 @@ func (h Hunt) do(ctx context.Context, j *job) {
 	}
 	t, err := h.Runner.Try(ctx, program, j.try.System, j.try.Number)
 	t.Defect, t.System, t.Key, t.Number = j.try.Defect, j.try.System, j.try.Key, j.try.Number
+	if err == nil && t.Found && j.defect.Name != "" {
+		t.Accused, err = h.control(ctx, t)
+		t.Found = t.Accused == ""
+	}
 	j.try, j.err = t, err
+}
+
+// control asks the sound build about a seed that showed something.
+func (h Hunt) control(ctx context.Context, t Try) (string, error) {
+	program, err := h.Builds.Build(ctx, Defect{})
+	if err != nil {
+		return "", err
+	}
+	return h.Runner.Control(ctx, program, t.System, t.Seed)
 }
 
 // A book keeps what has ended and what runs; its owner is Run.
@@ -214,6 +227,8 @@ func (t Try) news(in string) string {
 	}
 	spent := fmt.Sprintf("%d %s, %.1f%s", t.Seeds, seeds, t.Seconds, unit)
 	switch {
+	case t.Accused != "":
+		return fmt.Sprintf("ACCUSED the sound build, with the seed found for %s: seed %d: %s", t.what(), t.Seed, t.Accused)
 	case t.Found && t.Defect == Sound:
 		return fmt.Sprintf("ACCUSED %s: by %s at seed %d (%s): %s", t.what(), t.By, t.Seed, spent, t.Detail)
 	case t.Found:

@@ -78,14 +78,26 @@ func TestMissed(t *testing.T) {
 	in(t, news, "MISSED missed in raft, try 2")
 }
 
+// On a busy machine a simulation is sent on until its budget of CPU time is used up.
+func TestBusyMachine(t *testing.T) {
+	r, _ := run(t, Hunt{Defects: defects("busy", "busyfound"), Builds: newFakeBuilds(t, nil), Runner: simulator, Tries: 1, Jobs: 1})
+	if l := r.Lines[0]; l.Word() != "MISSED" || l.Seeds != 12 || l.Seconds != 6 {
+		t.Errorf("missed: %+v; want 12 seeds in 6 s", l)
+	}
+	if l := r.Lines[1]; l.Seed != 7 || l.Seeds != 7 || *l.Median != 1.8 {
+		t.Errorf("found: %+v; want seed 7 as the 7th, in 1.8 s", l)
+	}
+}
+
 // A sound build that is accused is an error of its own, though all is found.
 func TestAccused(t *testing.T) {
 	r, news := run(t, Hunt{Defects: defects("found"), Builds: newFakeBuilds(t, map[string]string{Sound: "panics"}), Runner: simulator, Tries: 1, Jobs: 1})
-	if r.Exit() != results.ExitInvalid {
+	if r.Exit() != results.ExitInvalid || r.Lines[0].Word() != "ACCUSED" {
 		t.Errorf("exit %d", r.Exit())
 	}
-	in(t, news, "ACCUSED sound in raft, try 1: by panic at seed 7", "entry 3 differs")
-	in(t, r.Verdict(), "1 of 1 found, THE SOUND BUILD ACCUSED in 1 systems")
+	in(t, news, "ACCUSED the sound build, with the seed found for found in raft, try 1: seed 7: by panic: entry 3 differs",
+		"ACCUSED sound in raft, try 1: by panic at seed 7", "entry 3 differs")
+	in(t, r.Verdict(), "0 of 1 found, THE SOUND BUILD ACCUSED")
 }
 
 // Whatever else goes wrong is a failure of the harness, told with its reason,

@@ -75,6 +75,9 @@ func (h Hunt) line(of Try, tries []Try) Line {
 	for _, t := range tries {
 		l.Seeds += t.Seeds
 		l.Seconds += t.Seconds
+		if t.Accused != "" {
+			l.Details = append(l.Details, fmt.Sprintf("seed %d: %s", t.Seed, t.Accused))
+		}
 		if !t.Found {
 			to = append(to, math.Inf(1))
 			continue
@@ -124,7 +127,7 @@ func (l Line) sound() bool { return l.Defect == Sound }
 // Word is what the line says in a word.
 func (l Line) Word() string {
 	switch {
-	case l.sound() && l.Found > 0:
+	case len(l.Details) > 0:
 		return "ACCUSED"
 	case l.Found > 0:
 		return "found"
@@ -165,8 +168,8 @@ func (r Report) Verdict() string {
 	if n := count["MISSED"]; n > 0 {
 		s += fmt.Sprintf(", %d missed", n)
 	}
-	if n := count["sound ACCUSED"]; n > 0 {
-		s += fmt.Sprintf(", THE SOUND BUILD ACCUSED in %d systems", n)
+	if count["sound ACCUSED"]+count["ACCUSED"] > 0 {
+		s += ", THE SOUND BUILD ACCUSED"
 	} else if n := count["sound silent"]; n > 0 {
 		s += fmt.Sprintf(", the sound build silent in %d systems", n)
 	}

@@ -14,14 +14,18 @@ import (
 // simSeeds is how far apart the tries' first seeds are, and the most of one try.
 const simSeeds = 1_000_000
 
-// simGrace is how long a simulation may outlive its bound before it is called stuck.
-const simGrace = time.Minute
+// Bounds of a search.
+const (
+	simGrace    = time.Minute // how long a simulation may outlive its bound before it is called stuck
+	simUsed     = 0.95        // of the budget: what is less is not worth another start
+	simPatience = 4           // budgets by the clock, on a busy machine
+)
 
 // Sim looks in simulation: seed after seed until the first violation, which must
 // then show itself again each time.
 type Sim struct {
 	Base    uint64        // the first seed of the first try
-	Budget  time.Duration // of one try
+	Budget  time.Duration // of one try, CPU time
 	Confirm int           // how often a find is run again alone
 }
 
@@ -58,8 +62,7 @@ type violation struct {
 
 // Try implements Runner.
 func (s Sim) Try(ctx context.Context, program, system string, number int) (Try, error) {
-	first := s.Base + uint64(number-1)*simSeeds
-	doc, err := s.run(ctx, program, system, first, simSeeds)
+	doc, err := s.search(ctx, program, system, s.Base+uint64(number-1)*simSeeds)
 	if err != nil {
 		return Try{}, err
 	}
@@ -69,7 +72,7 @@ func (s Sim) Try(ctx context.Context, program, system string, number int) (Try, 
 	}
 	v := doc.Violations[0]
 	for i := range s.Confirm {
-		again, err := s.run(ctx, program, system, v.Seed, 1)
+		again, err := s.run(ctx, program, system, v.Seed, 1, s.Budget)
 		if err != nil {
 			return Try{}, err
 		}
@@ -81,13 +84,40 @@ func (s Sim) Try(ctx context.Context, program, system string, number int) (Try, 
 	return t, nil
 }
 
+// search simulates from a seed on until something is found or the budget of CPU
+// time is used up. The simulator counts by the clock: on a busy machine, where
+// that is less, it is sent on, though not for ever.
+func (s Sim) search(ctx context.Context, program, system string, first uint64) (all simulated, err error) {
+	for begun := time.Now(); ; {
+		left := s.Budget - time.Duration(all.CPU*float64(time.Second))
+		doc, err := s.run(ctx, program, system, first+all.Seeds, simSeeds-all.Seeds, left)
+		if err != nil {
+			return all, err
+		}
+		all.Seeds, all.CPU, all.Violations = all.Seeds+doc.Seeds, all.CPU+doc.CPU, doc.Violations
+		used := all.CPU > simUsed*s.Budget.Seconds() || time.Since(begun) > simPatience*s.Budget
+		if len(doc.Violations) > 0 || used || doc.Seeds == 0 || all.Seeds >= simSeeds {
+			return all, nil
+		}
+	}
+}
+
+// Control implements Runner.
+func (s Sim) Control(ctx context.Context, program, system string, seed uint64) (string, error) {
+	doc, err := s.run(ctx, program, system, seed, 1, s.Budget)
+	if err != nil || len(doc.Violations) == 0 {
+		return "", err
+	}
+	return fmt.Sprintf("by %s: %s", doc.Violations[0].By, doc.Violations[0].Detail), nil
+}
+
 // run simulates up to count seeds from first on. That a batch saw too little of
 // something (unknown) is no violation.
-func (s Sim) run(ctx context.Context, program, system string, first, count uint64) (doc simulated, err error) {
-	bounded, cancel := context.WithTimeout(ctx, s.Budget+simGrace)
+func (s Sim) run(ctx context.Context, program, system string, first, count uint64, until time.Duration) (doc simulated, err error) {
+	bounded, cancel := context.WithTimeout(ctx, until+simGrace)
 	defer cancel()
 	args := []string{"sim", "--system", system, "--seed", strconv.FormatUint(first, 10), "--seeds", strconv.FormatUint(count, 10),
-		"--until", s.Budget.String(), "--jobs", "1", "--json"}
+		"--until", until.String(), "--jobs", "1", "--json"}
 	e, err := spawn(bounded, program, args...)
 	switch {
 	case ctx.Err() != nil:

@@ -70,7 +70,7 @@ func (f *huntFlags) register(c *cobra.Command) {
 	d := c.Flags()
 	d.StringVar(&f.in, "in", "sim", "where to look: sim or local (real processes)")
 	d.StringVar(&f.builds, "builds", "", "folder in which builds are kept (default: the user's cache)")
-	d.DurationVar(&f.budget, "budget", 0, "what a try may take (default 20s in sim, 5m in local)")
+	d.DurationVar(&f.budget, "budget", 0, "what a try may take (default 20s of CPU time in sim, 5m in local)")
 	d.IntVar(&f.tries, "tries", 0, "tries of each defect in each system (default 3 in sim, 2 in local)")
 	d.IntVar(&f.jobs, "jobs", 0, "tries at a time (default: one a core in sim, 1 in local)")
 	d.IntVar(&f.confirm, "confirm", 3, "sim: how often a find must show itself again")
