@@ -28,7 +28,7 @@ type flight struct {
 const (
 	partsPerTick = 3
 	weatherTicks = 300
-	weatherSeeds = 150
+	weatherSeeds = 100
 	slowParts    = 60 // the longest way of a late message
 )
 
