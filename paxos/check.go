@@ -35,7 +35,8 @@ const slotsKeptMax = 2 * slotsAheadMax
 // learned it" it counts from the step on that made it. So a crash at any point
 // can't raise a false alarm.
 //
-// It forgets slots that are below the checkpoint of every node.
+// It forgets slots that are below the checkpoint of every node. A cluster of one
+// voter is not watched: there a value is decided before it is durable.
 type Check struct {
 	mode   Mode
 	nodes  []*watched // by ID
@@ -123,6 +124,9 @@ func NewCheck() *Check {
 // Add takes the core of a node's new incarnation, before it is restored. It
 // replaces the core of the one before.
 func (k *Check) Add(c *Core) {
+	if k.mode = c.mode; c.voters.Quorum() == 1 {
+		return
+	}
 	for len(k.nodes) <= int(c.o.ID) {
 		k.nodes = append(k.nodes, nil)
 	}
@@ -133,7 +137,7 @@ func (k *Check) Add(c *Core) {
 	} else {
 		k.gone(n)
 	}
-	k.mode, k.voters = c.mode, c.voters
+	k.voters = c.voters
 	n.core, n.last, n.used = c, glance{}, n.told
 }
 

@@ -206,6 +206,23 @@ func TestNotYetDurable(t *testing.T) {
 	}
 }
 
+// TestOneVoter loses decided values of a cluster of one before they are durable.
+func TestOneVoter(t *testing.T) {
+	for _, mode := range []Mode{Multi, Classic} {
+		cl := newCluster(1, mode, 1)
+		for serial := range uint64(50) {
+			cl.tickAll()
+			r := cl.at(1)
+			o := r.core.Propose(consensus.Command{Origin: 1, Serial: serial + 1})
+			cl.perform(r, o, stage(serial%uint64(wholly)), 0)
+			cl.start(r)
+		}
+		if cl.breach != nil {
+			t.Errorf("mode %d: %v", mode, cl.breach)
+		}
+	}
+}
+
 // TestCheckForgets compacts all nodes again and again: the check remembers only
 // what lies above.
 func TestCheckForgets(t *testing.T) {

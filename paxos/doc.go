@@ -50,6 +50,13 @@
 // it come with the first output and the rest is learned again from a proposer's
 // phase 1 or from peers. Status.Commit never falls in one incarnation.
 //
+// # What watches it
+//
+// A [Check] looks at all cores of a cluster in a simulation and names the
+// invariant that they break; check.go lists them with their sections. For its
+// sake alone the core counts acceptances and decisions (touch).
+// testdata/defects holds patches, each of which puts one historical mistake in.
+//
 // # Where we differ from the paper
 //
 //   - One promise covers all slots, in Classic too; the paper runs one instance

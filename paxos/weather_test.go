@@ -28,7 +28,7 @@ type flight struct {
 const (
 	partsPerTick = 3
 	weatherTicks = 300
-	weatherSeeds = 150
+	weatherSeeds = 100
 	slowParts    = 60 // the longest way of a late message
 )
 
@@ -58,9 +58,20 @@ func (w *weather) pass() {
 		w.turn()
 	}
 	if w.now >= w.mendAt {
-		w.mend()
-		clear(w.slow)
-		w.mendAt = w.now + slowParts
+		w.clearUp()
+	}
+}
+
+// clearUp mends all links, or first some of them and the others later.
+func (w *weather) clearUp() {
+	w.mendAt = w.now + partsPerTick*(3+w.r.IntN(20))
+	some := w.r.IntN(2) == 0
+	for _, a := range w.voters.Voters {
+		for _, b := range w.voters.Voters {
+			if !some || w.r.IntN(2) == 0 {
+				w.cut[[2]consensus.ID{a, b}], w.slow[[2]consensus.ID{a, b}] = false, false
+			}
+		}
 	}
 }
 
