@@ -2,6 +2,7 @@ package campaign
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -150,7 +151,26 @@ func (w *simWorker) complete() {
 	w.doubles.keep(&w.at, now)
 	w.account(w.op, w.at.done)
 	r.book.complete(w.at.done, now)
+	r.traceAnswer(w.at.done)
 	w.rest(simThink)
+}
+
+// traceAnswer tells of a client's operation at its end.
+func (r *simRun) traceAnswer(e history.Event) {
+	if r.Trace == nil {
+		return
+	}
+	id, err := nodes.ParseID(e.Node)
+	if err != nil {
+		return
+	}
+	text := fmt.Sprintf("client %d: %s %s %s", e.Process, e.F, e.Key, e.Type)
+	if e.Type == history.Ok {
+		text += " " + string(e.Value)
+	} else {
+		text += ", " + e.Error
+	}
+	r.Trace(sim.Traced{At: r.world.Now(), Node: id, Kind: sim.TraceNote, Text: text})
 }
 
 // hurry ends what is under way: its outcome is then open.

@@ -42,7 +42,7 @@ func newStorm(seed uint64, report func(string)) *storm {
 	s := &storm{rand: r, loss: []int{0, 3, 15}[r.IntN(3)], crashEvery: []int{60, 200, 1000}[r.IntN(3)]}
 	s.cluster = newCluster([]int{1, 2, 3, 3, 5, 5}[r.IntN(6)], o, report)
 	s.lateMax = []int{0, 6, 20, 60}[r.IntN(4)]
-	s.pad = []int{0, 0, 3 * chunkBytes / 2}[r.IntN(3)]
+	s.pad = []int{0, 0, 3 * chunkBytesMin / 2}[r.IntN(3)]
 	return s
 }
 

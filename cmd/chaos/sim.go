@@ -226,12 +226,12 @@ func (f *simFlags) one(c *cobra.Command, system sim.System) error {
 	}
 	start := campaign.CPUSeconds()
 	run := campaign.Simulated{Plan: plan, System: system}
+	var trace *tracer
 	if f.trace != "" {
-		finish, err := startTrace(f.trace, plan, &run)
-		if err != nil {
+		if trace, err = newTracer(f.trace, plan); err != nil {
 			return err
 		}
-		defer finish()
+		run.Trace = trace.see
 	}
 	out, err := run.Run()
 	if err != nil {
@@ -240,6 +240,11 @@ func (f *simFlags) one(c *cobra.Command, system sim.System) error {
 	found, verdict, err := out.Judge(c.Context(), plan)
 	if err != nil {
 		return err
+	}
+	if trace != nil {
+		if err := trace.finish(verdict.Outcome.String() + ": " + verdict.Reason); err != nil {
+			return err
+		}
 	}
 	if f.out != "" {
 		s, err := campaign.Simulated{Plan: plan, System: system}.Execute(c.Context(), f.out, time.Now(), time.Minute)
@@ -316,16 +321,6 @@ func (f *simFlags) conclude(c *cobra.Command, p campaign.Plan, out campaign.Simu
 		return exitError(results.ExitUnknown)
 	}
 	return nil
-}
-
-// startTrace has the run write what happens; finish completes the files.
-func startTrace(name string, p campaign.Plan, run *campaign.Simulated) (finish func(), err error) {
-	file, err := os.Create(name + ".txt")
-	if err != nil {
-		return nil, usageError{fmt.Errorf("--trace: %w", err)}
-	}
-	run.Trace = func(t sim.Traced) { fmt.Fprintln(file, t) }
-	return func() { file.Close() }, nil
 }
 
 // shrinkPlan makes a failing plan smaller, prints it as a golden scenario, and

@@ -66,7 +66,7 @@ func (w *World) Apply(_ context.Context, injection string, effects []nodes.Effec
 		}
 	}
 	w.wanted.Add(injection, effects)
-	w.trace(0, "%s: %s", injection, list(effects))
+	w.trace(0, TraceFault, "%s: %s", injection, list(effects))
 	w.seals[injection] = w.sealed()
 	w.bring()
 	return w.prove(injection, effects, true), nil
@@ -80,7 +80,7 @@ func (w *World) Verify(_ context.Context, injection string) (nodes.Evidence, err
 // Revert takes the injection away.
 func (w *World) Revert(_ context.Context, injection string) (nodes.Evidence, error) {
 	gone := w.wanted.Remove(injection)
-	w.trace(0, "%s ends", injection)
+	w.trace(0, TraceHealed, "%s ends", injection)
 	w.bring()
 	e := w.prove(injection, gone, false)
 	delete(w.seals, injection)
@@ -145,10 +145,10 @@ func (w *World) bringHost(h *host) {
 		return
 	}
 	if frozen := node.Frozen || machine.Frozen; frozen && !h.frozen {
-		w.trace(h.id, "is frozen")
+		w.trace(h.id, TraceFrozen, "is frozen")
 		h.frozen = true
 	} else if !frozen && h.frozen {
-		w.trace(h.id, "goes on")
+		w.trace(h.id, TraceUp, "goes on")
 		h.thaw()
 	}
 }

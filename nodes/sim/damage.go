@@ -30,7 +30,7 @@ func (h *host) harm(wanted bool) {
 			return
 		}
 		h.damaged.turn()
-		w.trace(h.id, "bit %d of byte %d of %s is turned over", h.damaged.bit, h.damaged.at, h.damaged.name)
+		w.trace(h.id, TraceNote, "bit %d of byte %d of %s is turned over", h.damaged.bit, h.damaged.at, h.damaged.name)
 		h.start()
 		if h.node != nil {
 			w.check(&consensus.Breach{Invariant: "damage-noticed", Node: h.id,

@@ -100,7 +100,7 @@ func (h *host) start() {
 		return
 	}
 	h.node, h.refused = node, nil
-	w.trace(h.id, "starts, incarnation %d", h.incarnation)
+	w.trace(h.id, TraceUp, "starts, incarnation %d", h.incarnation)
 	w.check(w.watch.Started(h.id))
 	h.occupy()
 	w.push(event{at: w.now + 1 + w.rand.Int64N(h.period), kind: evTick, b: uint8(h.id), inc: h.incarnation})
@@ -110,7 +110,7 @@ func (h *host) start() {
 func (h *host) refuse(err error) {
 	h.refused = err
 	h.deaths[h.incarnation-1] = h.world.now
-	h.world.trace(h.id, "can't start: %v", err)
+	h.world.trace(h.id, TraceDown, "can't start: %v", err)
 	if h.damaged == nil && !h.disk.failing {
 		h.world.incident(h.id, fmt.Sprintf("it could not start: %v", err))
 	}
@@ -122,10 +122,10 @@ func (h *host) kill(power bool) {
 	if h.node == nil {
 		return
 	}
-	w.trace(h.id, "is killed")
+	w.trace(h.id, TraceDown, "is killed")
 	h.die(w.now)
 	if power {
-		w.trace(h.id, "loses its power")
+		w.trace(h.id, TraceNote, "loses its power")
 		h.disk.lost(w.now, h.rand)
 	}
 }
@@ -148,7 +148,7 @@ func (h *host) die(t int64) {
 // fail ends a node that can't go on, as its program would.
 func (h *host) fail(err error) {
 	w := h.world
-	w.trace(h.id, "ends: %v", err)
+	w.trace(h.id, TraceDown, "ends: %v", err)
 	unasked := !errors.Is(err, errDiskFails)
 	h.die(h.clock)
 	if unasked {
@@ -332,7 +332,7 @@ func (h *host) arm(spec string) (err error) {
 func (h *host) crashed() {
 	w, at := h.world, h.dying
 	h.dying, h.crashAt = 0, nil
-	w.trace(h.id, "dies at its crash point")
+	w.trace(h.id, TraceDown, "dies at its crash point")
 	h.die(at)
 	if w.options.Settings.Power {
 		h.disk.lost(w.now, h.rand)
@@ -340,7 +340,7 @@ func (h *host) crashed() {
 	w.incident(h.id, CrashPoint)
 }
 
-func (h *host) log(line string) { h.world.trace(h.id, "%s", line) }
+func (h *host) log(line string) { h.world.trace(h.id, TraceNote, "%s", line) }
 
 // Reply implements replica.Replier.
 func (h *host) Reply(conn uint64, r kv.Response) {

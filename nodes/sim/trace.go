@@ -10,33 +10,47 @@ import (
 
 // A Traced is one thing that happened, for people.
 type Traced struct {
-	At      time.Duration
-	Node    nodes.ID // where
-	To      nodes.ID // of a message: where it goes; else 0
-	Arrival time.Duration
-	Number  int32  // of a message: tells its departure and arrival from others'
-	Kind    string // "send", "lost", "arrive", "state", "note"
-	Text    string
+	At     time.Duration
+	Node   nodes.ID // where
+	To     nodes.ID // of a message: where it goes; else 0
+	Number int32    // of a message: tells its departure and arrival from others'
+	Kind   string   // one of those below
+	Text   string
 }
+
+// The kinds of what is traced.
+const (
+	TraceSend   = "send"   // a message leaves
+	TraceLost   = "lost"   // one leaves into a cut link
+	TraceArrive = "arrive" // one arrives
+	TraceState  = "state"  // role, term, leader or commit index changed
+	TraceNote   = "note"
+	TraceDown   = "down" // the process ended
+	TraceUp     = "up"   // it started, or goes on
+	TraceFrozen = "frozen"
+	TraceFault  = "fault"  // an injection begins
+	TraceHealed = "healed" // and ends
+	TraceBroken = "broken" // a promise was broken
+)
 
 // String is the line of a trace: time in milliseconds, node, and what happened.
 func (t Traced) String() string {
 	at := fmt.Sprintf("%10.3f  %-3s ", float64(t.At)/1e6, t.Node)
 	switch t.Kind {
-	case "send":
+	case TraceSend:
 		return at + "→ " + t.To.String() + "  " + t.Text
-	case "lost":
+	case TraceLost:
 		return at + "✗ " + t.To.String() + "  " + t.Text
-	case "arrive":
+	case TraceArrive:
 		return fmt.Sprintf("%10.3f  %-3s ← %s  %s", float64(t.At)/1e6, t.To, t.Node, t.Text)
 	}
 	return at + "· " + t.Text
 }
 
 // trace tells of something at a node.
-func (w *World) trace(id nodes.ID, format string, args ...any) {
+func (w *World) trace(id nodes.ID, kind, format string, args ...any) {
 	if w.options.Trace != nil {
-		w.options.Trace(Traced{At: w.Now(), Node: id, Kind: "note", Text: fmt.Sprintf(format, args...)})
+		w.options.Trace(Traced{At: w.Now(), Node: id, Kind: kind, Text: fmt.Sprintf(format, args...)})
 	}
 }
 
@@ -44,16 +58,16 @@ func (w *World) traceMessage(h *host, to nodes.ID, slot int32, l *link) {
 	if w.options.Trace == nil {
 		return
 	}
-	kind := "send"
+	kind := TraceSend
 	if l.Cut || l.CutData {
-		kind = "lost"
+		kind = TraceLost
 	}
 	w.options.Trace(Traced{At: time.Duration(h.clock), Node: h.id, To: to, Number: slot, Kind: kind, Text: w.crew.describe(slot)})
 }
 
 func (w *World) traceArrival(e *event) {
 	if w.options.Trace != nil {
-		w.options.Trace(Traced{At: w.Now(), Node: nodes.ID(e.a), To: nodes.ID(e.b), Number: e.slot, Kind: "arrive", Text: w.crew.describe(e.slot)})
+		w.options.Trace(Traced{At: w.Now(), Node: nodes.ID(e.a), To: nodes.ID(e.b), Number: e.slot, Kind: TraceArrive, Text: w.crew.describe(e.slot)})
 	}
 }
 
@@ -62,7 +76,7 @@ func (w *World) traceArrival(e *event) {
 func (w *World) note(h *host) {
 	s := h.node.core()
 	if w.options.Trace != nil && (s.Role != h.last.Role || s.Term != h.last.Term || s.Leader != h.last.Leader || s.Commit != h.last.Commit) {
-		w.options.Trace(Traced{At: w.Now(), Node: h.id, Kind: "state",
+		w.options.Trace(Traced{At: w.Now(), Node: h.id, Kind: TraceState,
 			Text: fmt.Sprintf("%s term %d leader %s commit %d last %d", s.Role, s.Term, s.Leader, s.Commit, s.Last)})
 	}
 	changed := s.Role != h.last.Role || s.Term != h.last.Term || s.Leader != h.last.Leader

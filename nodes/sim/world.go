@@ -154,7 +154,7 @@ func (w *World) rescue() {
 	if p := recover(); p != nil {
 		w.inside = nil
 		w.breach = &consensus.Breach{Invariant: "panic", Node: h.id, Detail: fmt.Sprint(p)}
-		w.trace(h.id, "panics: %v\n%s", p, debug.Stack())
+		w.trace(h.id, TraceBroken, "panics: %v\n%s", p, debug.Stack())
 	}
 }
 
@@ -171,7 +171,7 @@ func (w *World) check(err error) {
 		b = &consensus.Breach{Invariant: "watch", Detail: err.Error()}
 	}
 	w.breach = b
-	w.trace(b.Node, "%v", b)
+	w.trace(b.Node, TraceBroken, "%v", b)
 }
 
 func (w *World) push(e event) {
@@ -245,7 +245,7 @@ func (w *World) Restart(id nodes.ID) {
 // Transfer asks a node to hand its leadership to another one.
 func (w *World) Transfer(from, to nodes.ID) {
 	if h := w.hosts[from]; from != 0 && from != to && h.node != nil {
-		w.trace(from, "is asked to hand over to %s", to)
+		w.trace(from, TraceNote, "is asked to hand over to %s", to)
 		h.take(input{kind: inTransfer, from: to})
 	}
 }
