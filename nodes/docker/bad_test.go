@@ -2,6 +2,7 @@ package docker
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -42,6 +43,22 @@ func TestNoEngine(t *testing.T) {
 	if f := Doctor(t.Context(), "", Config{}); len(f) != 1 || f[0].Err == nil {
 		t.Errorf("doctor: %+v", f)
 	}
+}
+
+// Who may not reach the engine is told how to come by the right, although the
+// client keeps nothing of the error but a sentence; of its other sentences what
+// matters is left.
+func TestNoEngineSentences(t *testing.T) {
+	at := endpoint{host: "unix:///x.sock", from: "default"}
+	for sentence, want := range map[string]string{
+		"permission denied while trying to connect to the docker API at unix:///x.sock":  "permission denied: join the group",
+		"Cannot connect to the Docker daemon at unix:///x.sock. Is the daemon running?":  "(default): nothing answers there: start it",
+		"the server probably has client authentication (--tlsverify) enabled":            "client authentication",
+		"client version 1.40 is too old. Minimum supported API version is 1.44, upgrade": "update the engine",
+	} {
+		says(t, sentence, noEngine(at, errors.New(sentence)), want)
+	}
+	says(t, "late", noEngine(at, context.DeadlineExceeded), "nothing answers within 10s")
 }
 
 // What answers but is no engine is told from one.
