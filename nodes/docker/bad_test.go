@@ -267,6 +267,9 @@ func TestCompose(t *testing.T) {
 	if list := strings.Join(dropped, ", "); !strings.Contains(Compose, list) {
 		t.Errorf("the compose file does not drop %s", list)
 	}
+	if strings.Count(Compose, "pull_policy: never") != 2 {
+		t.Error("what others offer by the name of our image could be run")
+	}
 	got, err := BundleCompose("chaos-repro:x")
 	if err != nil || strings.Count(got, "build: .") != 1 || strings.Contains(got, DefaultImage) || strings.Count(got, "chaos-repro:x") != 2 {
 		t.Errorf("%v\n%s", err, got)

@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 		o := agent.ServeOptions{Log: func(line string) { fmt.Fprintln(os.Stderr, line) }}
 		exit(agent.ServeDoor(context.Background(), standard{os.Stdin, os.Stdout}, o))
 	case "wait": // a first process of somebody else's
-		time.Sleep(time.Hour)
+		exit(waiting())
 	case "forget":
 		exit(os.RemoveAll(os.Args[2]))
 	case "reach":
@@ -134,6 +134,24 @@ var staticTests = sync.OnceValues(func() (string, error) {
 	return path, nil
 })
 
+// waitPort is where a process of somebody else's answers.
+const waitPort = "7999"
+
+// waiting takes connections until the end.
+func waiting() error {
+	l, err := net.Listen("tcp", ":"+waitPort)
+	if err != nil {
+		return err
+	}
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return err
+		}
+		c.Close()
+	}
+}
+
 // reachWait is for a connection that may never come about.
 const reachWait = 500 * time.Millisecond
 
@@ -160,7 +178,7 @@ const launchWait = 20 * time.Second
 func harness(dir, program, image, effect string) error {
 	o := nodestest.ProviderOptions(dir, "")
 	o.Lease = testLease
-	c, err := New(program, Config{Image: image}).Launch(context.Background(), nodestest.Talker{}, o)
+	c, err := New(program, Config{Image: image, Project: os.Getenv("CHAOS_TEST_PROJECT")}).Launch(context.Background(), nodestest.Talker{}, o)
 	if err != nil {
 		return err
 	}
