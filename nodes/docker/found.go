@@ -115,7 +115,7 @@ func (e *engine) lock(ctx context.Context, project, run string, boxes []*box) (L
 		ids = append(ids, b.id)
 	}
 	name := lockPrefix + project
-	labels := map[string]string{labelRun: run, labelOwner: self().String(), labelProject: name, labelHolds: strings.Join(ids, ",")}
+	labels := map[string]string{labelRun: run, labelOwner: self().String(), labelProject: name, labelHolds: strings.Join(ids, ","), labelFolder: boxes[0].dir}
 	r, err := e.VolumeCreate(ctx, client.VolumeCreateOptions{Name: name, Labels: labels})
 	if err != nil {
 		return Leftover{}, fmt.Errorf("docker: locking the project %s: %w", project, err)

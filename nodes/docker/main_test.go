@@ -40,6 +40,8 @@ func TestMain(m *testing.M) {
 		exit(waiting())
 	case "forget":
 		exit(os.RemoveAll(os.Args[2]))
+	case "list":
+		exit(list(os.Args[2]))
 	case "reach":
 		if c, err := net.DialTimeout("tcp", os.Args[2], reachWait); err == nil {
 			c.Close()
@@ -150,6 +152,15 @@ func waiting() error {
 		}
 		c.Close()
 	}
+}
+
+// list prints what is in a folder.
+func list(folder string) error {
+	entries, err := os.ReadDir(folder)
+	for _, e := range entries {
+		fmt.Println(e.Name())
+	}
+	return err
 }
 
 // reachWait is for a connection that may never come about.

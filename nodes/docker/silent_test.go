@@ -194,9 +194,15 @@ func TestEverythingDies(t *testing.T) {
 					t.Error("n1 is not reached")
 				}
 			}
+			if files := inside(t, theirs, "list", dataDir); files == "" {
+				t.Error("the run has left no files to clean")
+			}
 			left, err := Clean(t.Context(), Config{Project: project}, false)
-			if err != nil || !slices.Equal(kinds(left), []string{kindVolume}) {
+			if err != nil || !slices.Equal(kinds(left), []string{kindFiles, kindFiles, kindFiles, kindVolume}) {
 				t.Errorf("cleaned: %v %v", left, err)
+			}
+			if files := inside(t, theirs, "list", dataDir); files != "" {
+				t.Errorf("after cleaning there is %s", files)
 			}
 			for _, id := range ids {
 				if s, err := (&box{e: e, id: id}).state(t.Context()); err != nil || s.Status != container.StateRunning {
