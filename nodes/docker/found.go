@@ -48,10 +48,19 @@ func (p *Provider) found(ctx context.Context, e *engine, o nodes.Options) (*crew
 				p.config.Project, len(hosts), i+1, o.Nodes)
 		}
 	}
+	ours, _, err := p.ours(ctx, e)
+	if err != nil {
+		return nil, err
+	}
 	c := &crew{}
 	for i := range o.Nodes {
 		id := nodes.ID(i + 1)
 		h := hosts[id]
+		// Without the label we can't know: who builds an image by hand need not have it.
+		if build := h.Labels[labelBinary]; build != "" && build != ours.sum {
+			return nil, fmt.Errorf("docker: the containers of the project %s run another build of chaos: make them anew, chaos image && docker-compose up -d n1 n2 n3 …",
+				p.config.Project)
+		}
 		b, m, err := e.take(ctx, id, h.ID)
 		if err != nil {
 			return nil, err
