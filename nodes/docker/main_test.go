@@ -185,16 +185,17 @@ func removeTestImage() error {
 // launchWait is for a node to accept clients; it is no measurement.
 const launchWait = 20 * time.Second
 
-// harness launches a cluster, applies an effect, says so, and waits for its end.
-func harness(dir, program, image, effect string) error {
+// harness launches a cluster, applies effects like cut+frozen, says so, and waits for its end.
+func harness(dir, program, image, kinds string) error {
 	o := nodestest.ProviderOptions(dir, "")
 	o.Lease = testLease
 	c, err := New(program, Config{Image: image, Project: os.Getenv("CHAOS_TEST_PROJECT")}).Launch(context.Background(), nodestest.Talker{}, o)
 	if err != nil {
 		return err
 	}
-	if effect != "" {
-		e := nodes.Effect{Kind: nodes.EffectKind(effect), Node: 1}
+	var effects []nodes.Effect
+	for _, kind := range strings.Split(kinds, "+") {
+		e := nodes.Effect{Kind: nodes.EffectKind(kind), Node: 1}
 		if e.OnLink() {
 			e.Node, e.From, e.To = 0, 1, 2
 		}
@@ -204,13 +205,14 @@ func harness(dir, program, image, effect string) error {
 		case nodes.Lossy:
 			e.PerMille = 300
 		}
-		ev, err := c.Apply(context.Background(), "hurt", []nodes.Effect{e})
-		if err != nil {
-			return err
-		}
-		if !ev.Proven() {
-			return fmt.Errorf("not proven: %v", ev.Failures())
-		}
+		effects = append(effects, e)
+	}
+	ev, err := c.Apply(context.Background(), "hurt", effects)
+	if err != nil {
+		return err
+	}
+	if !ev.Proven() {
+		return fmt.Errorf("not proven: %v", ev.Failures())
 	}
 	fmt.Println("launched")
 	_, err = io.Copy(io.Discard, os.Stdin)

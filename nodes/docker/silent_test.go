@@ -167,16 +167,17 @@ func TestEverythingDies(t *testing.T) {
 	if e := testEngine(t); !e.at.local() || os.Geteuid() != 0 {
 		t.Skip("processes in containers are out of reach from here")
 	}
-	for _, effect := range []nodes.EffectKind{nodes.Down, nodes.Frozen, nodes.Cut, nodes.Delayed, nodes.Lossy} {
-		t.Run(string(effect), func(t *testing.T) {
+	const cut, weather = nodes.Cut + "+" + nodes.Frozen, nodes.Delayed + "+" + nodes.Lossy + "+" + nodes.Down
+	for _, effects := range []nodes.EffectKind{cut, weather} {
+		t.Run(string(effects), func(t *testing.T) {
 			t.Parallel()
 			project, ids := aProject(t, p, "NET_ADMIN")
 			e, dir := testEngine(t), t.TempDir()
-			cmd := startHarness(t, p, dir, effect, "CHAOS_TEST_PROJECT="+project)
+			cmd := startHarness(t, p, dir, effects, "CHAOS_TEST_PROJECT="+project)
 			theirs := &box{e: e, id: ids[1], log: func(string) {}}
 			first := boxAddress(t, e, ids[0])
 			reached := func() bool { return inside(t, theirs, "reach", first) == "reached\n" }
-			if effect == nodes.Cut && reached() {
+			if effects == cut && reached() {
 				t.Error("n1 is reached although its link is cut")
 			}
 			killAll(t, e, cmd.Process, ids)
@@ -185,7 +186,7 @@ func TestEverythingDies(t *testing.T) {
 			for _, id := range ids {
 				until(t, "only they are left", func() bool { return len(processesIn(t, e, id)) == 1 })
 			}
-			if effect == nodes.Cut {
+			if effects == cut {
 				until(t, "n1 is reached again", reached)
 			}
 			t.Logf("healed %s after all had died, with a lease of %s", time.Since(killed).Round(time.Millisecond), testLease)

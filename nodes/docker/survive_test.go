@@ -173,10 +173,10 @@ func TestHarnessKilled(t *testing.T) {
 	}
 }
 
-// startHarness runs a harness of its own that has applied an effect.
-func startHarness(t *testing.T, p *Provider, dir string, effect nodes.EffectKind, env ...string) *exec.Cmd {
+// startHarness runs a harness of its own that has applied effects, like cut+frozen.
+func startHarness(t *testing.T, p *Provider, dir string, effects nodes.EffectKind, env ...string) *exec.Cmd {
 	t.Helper()
-	cmd := exec.Command(os.Args[0], "harness", dir, p.program, testImage, string(effect))
+	cmd := exec.Command(os.Args[0], "harness", dir, p.program, testImage, string(effects))
 	cmd.Stderr, cmd.Env = os.Stderr, append(os.Environ(), env...)
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
@@ -192,6 +192,13 @@ func startHarness(t *testing.T, p *Provider, dir string, effect nodes.EffectKind
 	t.Cleanup(func() {
 		stdin.Close()
 		cmd.Process.Kill()
+		cmd.Wait()
+		if t.Failed() { // else it was looked that nothing is left
+			e := testEngine(t)
+			if err := e.removeAll(context.Background(), ofRun(t, e, dir)); err != nil {
+				t.Error(err)
+			}
+		}
 	})
 	if line, err := bufio.NewReader(stdout).ReadString('\n'); err != nil || line != "launched\n" {
 		t.Fatalf("the harness says %q, %v", line, err)
