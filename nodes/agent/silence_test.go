@@ -245,6 +245,7 @@ func TestDoorIsTold(t *testing.T) {
 	if _, err := d.Agent(t.Context()); err != nil { // it runs, and knows its signals
 		t.Fatal(err)
 	}
+	p.die()
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}

@@ -2,7 +2,6 @@ package local
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -27,7 +26,7 @@ func TestMain(m *testing.M) {
 		exit(Hub())
 	case "agent":
 		o := agent.ServeOptions{Log: func(line string) { fmt.Fprintln(os.Stderr, line) }}
-		exit(agent.Serve(context.Background(), standard{os.Stdin, os.Stdout}, o))
+		exit(agent.Serve(context.Background(), agent.Standard(), o))
 	case "harness":
 		exit(harness(os.Args[2], os.Args[3]))
 	}
@@ -41,14 +40,6 @@ func exit(err error) {
 	}
 	os.Exit(0)
 }
-
-type standard struct {
-	io.ReadCloser
-	out io.WriteCloser
-}
-
-func (s standard) Write(b []byte) (int, error) { return s.out.Write(b) }
-func (s standard) Close() error                { return errors.Join(s.ReadCloser.Close(), s.out.Close()) }
 
 // required tells whether the person who runs the tests insists on a need.
 func required(need string) bool {

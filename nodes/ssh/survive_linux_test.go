@@ -149,12 +149,6 @@ func (m *labMachine) bare(t testing.TB) bool {
 	return len(m.processes(t, true)) == 0 && len(m.processes(t, false)) == 0 && m.tables(t) == ""
 }
 
-// healed tells that nothing is wrong with the machine any more, and no node runs.
-// The agent's process may wait for a connection that nobody will end.
-func (m *labMachine) healed(t testing.TB) bool {
-	return len(m.processes(t, false)) == 0 && m.tables(t) == ""
-}
-
 // cutOff drops every packet between the tests and a machine, and returns what
 // ends it. The machines reach each other meanwhile.
 func (l *lab) cutOff(t testing.TB, m *labMachine) (mend func()) {
@@ -293,7 +287,7 @@ func TestEverythingDies(t *testing.T) {
 		t.Errorf("the node outlived its agent: %v", nodes)
 	}
 	for _, m := range l.hosts[:2] {
-		until(t, m.spec.Name+" is healed", func() bool { return m.healed(t) })
+		until(t, m.spec.Name+" is bare", func() bool { return m.bare(t) })
 	}
 	t.Logf("leases ended the rest after %s", time.Since(cut).Round(time.Millisecond))
 	for _, mend := range mends {
@@ -352,8 +346,9 @@ func back(t *testing.T, c nodes.Cluster, injection string) {
 	proven(t, "revert", ev, err)
 }
 
-// A host whose connection dies heals itself within the lease; when it can be
-// reached again it is brought to what is wanted, and the gap is told.
+// A host whose network dies heals itself within the lease, and one lease later
+// has not even an agent; when it can be reached again it is brought to what is
+// wanted, and the gap is told.
 func TestConnectionCut(t *testing.T) {
 	l := needLab(t)
 	c := survivor(t, l)
@@ -364,11 +359,62 @@ func TestConnectionCut(t *testing.T) {
 	first := l.hosts[0]
 	mend := l.cutOff(t, first)
 	began := time.Now()
-	until(t, "h1 is healed", func() bool { return first.healed(t) })
-	t.Logf("healed after %s, with a lease of %s", time.Since(began).Round(time.Millisecond), surviveLease)
+	until(t, "h1 is healed", func() bool { return len(first.processes(t, false)) == 0 && first.tables(t) == "" })
+	healed := time.Since(began)
+	if len(first.processes(t, true)) == 0 {
+		t.Error("the agent ended together with its lease, before anybody could come back")
+	}
+	until(t, "h1 is bare", func() bool { return first.bare(t) })
+	t.Logf("healed after %s, bare after %s, with a lease of %s", healed.Round(time.Millisecond), time.Since(began).Round(time.Millisecond), surviveLease)
+	if late := time.Since(began) - 2*surviveLease; late > surviveLease {
+		t.Errorf("the agent ended %s after two leases", late)
+	}
 	mend()
 	back(t, c, "part")
 	t.Logf("back after %s", time.Since(began).Round(time.Millisecond))
+}
+
+// A harness that is frozen finds its hosts healed when it wakes, whether their
+// agents have ended meanwhile or not, and hurts them again.
+func TestHarnessFrozen(t *testing.T) {
+	l := needLab(t)
+	for name, asleep := range map[string]time.Duration{"a lease and a half": surviveLease * 3 / 2, "three leases": 3 * surviveLease} {
+		t.Run(name, func(t *testing.T) {
+			cmd := startHarness(t, l, l.hostsFile(t, 3))
+			before := l.agents(t, 3)
+			if err := cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(asleep)
+			for _, m := range l.hosts[:3] {
+				if len(m.processes(t, false)) > 0 || m.tables(t) != "" {
+					t.Errorf("%s is hurt though its harness is silent: nodes %v, tables %q", m.spec.Name, m.processes(t, false), m.tables(t))
+				}
+			}
+			during := l.agents(t, 3)
+			if stays := asleep < 2*surviveLease; stays && !slices.Equal(before, during) || !stays && len(during) > 0 {
+				t.Errorf("agents %v, then %v", before, during)
+			}
+			if err := cmd.Process.Signal(syscall.SIGCONT); err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range l.hosts[1:3] {
+				until(t, m.spec.Name+" has its node again", func() bool { return len(m.processes(t, false)) > 0 })
+			}
+			until(t, "h3 is hurt again", func() bool { return l.hosts[2].blocked(t) > 0 })
+			if after := l.agents(t, 3); asleep < 2*surviveLease && !slices.Equal(before, after) {
+				t.Errorf("agents %v, then %v", before, after)
+			}
+		})
+	}
+}
+
+// agents lists those of the first count machines.
+func (l *lab) agents(t *testing.T, count int) (out []int) {
+	for _, m := range l.hosts[:count] {
+		out = append(out, m.processes(t, true)...)
+	}
+	return out
 }
 
 // An agent that is killed takes its node along; both come back.
