@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"syscall"
+	"time"
 )
 
 // Standard is this process's own input and output as one stream. Closing it
@@ -23,11 +24,11 @@ func (s standard) Write(b []byte) (int, error) { return s.out.Write(b) }
 
 func (s standard) Close() error { return errors.Join(s.ReadCloser.Close(), s.out.Close()) }
 
-// wakeable hands a file to the runtime's poller. A terminal stays as it is: it
-// is shared with who started us.
+// wakeable hands a file to the runtime's poller, where it is not there already.
+// A terminal stays as it is: it is shared with who started us.
 func wakeable(f *os.File) *os.File {
 	info, err := f.Stat()
-	if err != nil || info.Mode()&os.ModeCharDevice != 0 {
+	if err != nil || info.Mode()&os.ModeCharDevice != 0 || f.SetDeadline(time.Time{}) == nil {
 		return f
 	}
 	fd := int(f.Fd())
