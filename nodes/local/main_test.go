@@ -49,9 +49,10 @@ func required(need string) bool {
 // launchWait is for a node to accept clients; it is no measurement.
 const launchWait = 20 * time.Second
 
-// harness launches a cluster, says so, and waits for its end.
+// harness launches a cluster, hurts it in every way, says so, and waits for its end.
 func harness(dir, network string) error {
-	c, err := New("").Launch(context.Background(), nodestest.Talker{}, nodestest.ProviderOptions(dir, network))
+	p, o := New(""), nodestest.ProviderOptions(dir, network)
+	c, err := p.Launch(context.Background(), nodestest.Talker{}, o)
 	if err != nil {
 		return err
 	}
@@ -64,6 +65,11 @@ func harness(dir, network string) error {
 			return err
 		}
 		conn.Close()
+	}
+	for name, effects := range nodestest.Hurts(p.Probe(context.Background(), o)) {
+		if ev, err := c.Apply(context.Background(), name, effects); err != nil || !ev.Proven() {
+			return fmt.Errorf("%s: %v, %w", name, ev.Failures(), err)
+		}
 	}
 	fmt.Println("launched")
 	_, err = io.Copy(io.Discard, os.Stdin)

@@ -31,6 +31,7 @@ type outing struct {
 	summary results.Summary
 	rows    []string // of its table
 	steps   []string // of the schedule as they were carried out, in order of the plan
+	order   []string // in which they began, without those that wait for somebody to lead
 	late    time.Duration
 }
 
@@ -86,11 +87,11 @@ func goOut(t *testing.T, dir string, chaos func(...string) (string, error), args
 	out, err := chaos(append([]string{"run"}, args...)...)
 	t.Logf("chaos run %s: %v\n%s", strings.Join(args, " "), err, out)
 	folder := filepath.Join(dir, "results", "runs", "latest")
-	o.where = strings.Join(args, " ")
 	var loadErr error
 	if o.summary, loadErr = results.ReadSummary(folder); loadErr != nil {
 		t.Fatal(loadErr)
 	}
+	o.where = o.summary.Provider
 	if o.plan, loadErr = campaign.ReadPlan(filepath.Join(folder, results.PlanFile)); loadErr != nil {
 		t.Fatal(loadErr)
 	}
@@ -163,7 +164,9 @@ func (o *outing) carriedOut(t *testing.T, path string) {
 		} else {
 			o.late = max(o.late, late)
 		}
+		o.order = append(o.order, key)
 	}
+	slices.SortStableFunc(o.order, func(a, b string) int { return int(began[a] - began[b]) })
 	for _, extra := range found {
 		t.Errorf("%s: nobody planned %s", o.where, extra)
 	}
@@ -177,7 +180,7 @@ func compare(t *testing.T, all []outing, doubt bool) {
 		t.Fatalf("too little to compare: rows %q, steps %q", first.rows, first.steps)
 	}
 	for _, o := range all {
-		t.Logf("%-6s %s, steps at most %s late", o.summary.Provider, o.summary.Word(), o.late.Round(time.Millisecond))
+		t.Logf("%-6s %s, steps at most %s late", o.where, o.summary.Word(), o.late.Round(time.Millisecond))
 		if o.summary.Exit != results.ExitValid && !(doubt && o.summary.Exit == results.ExitUnknown) {
 			t.Errorf("%s: exit status %d", o.where, o.summary.Exit)
 		}
@@ -189,6 +192,9 @@ func compare(t *testing.T, all []outing, doubt bool) {
 		}
 		if first.summary.Seed != o.summary.Seed || first.summary.System != o.summary.System || first.summary.Nodes != o.summary.Nodes {
 			t.Errorf("%s: %+v is not of the same plan", o.where, o.summary)
+		}
+		if !slices.Equal(first.order, o.order) {
+			t.Errorf("%s: the order was %q, not %q", o.where, o.order, first.order)
 		}
 		for i, step := range first.steps {
 			if i >= len(o.steps) || o.steps[i] != step {
