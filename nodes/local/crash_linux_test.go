@@ -200,9 +200,7 @@ func TestAgentKilled(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if i := <-c.Incidents(); i.Kind != "agent-lost" {
-				t.Errorf("told first: %+v", i)
-			}
+			nodestest.AgentLost(t, c)
 			until(t, "as many processes as before", func() bool {
 				now := processesOf(t, o.Dir)
 				return len(now) == len(before) && !slices.ContainsFunc(killed, func(pid int) bool { return slices.Contains(now, pid) })

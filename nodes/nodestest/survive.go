@@ -105,3 +105,16 @@ func Overlaps(t *testing.T, c nodes.Cluster, able nodes.Abilities, all bool) {
 		}
 	}
 }
+
+// AgentLost wants the next incident to be the loss of an agent.
+func AgentLost(t *testing.T, c nodes.Cluster) {
+	t.Helper()
+	select {
+	case i := <-c.Incidents():
+		if i.Kind != "agent-lost" {
+			t.Errorf("told first: %+v", i)
+		}
+	case <-time.After(kitEnough):
+		t.Error("nobody tells that an agent was lost")
+	}
+}

@@ -470,9 +470,7 @@ func TestAgentKilled(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if i := <-c.Incidents(); i.Kind != "agent-lost" {
-			t.Errorf("told first: %+v", i)
-		}
+		nodestest.AgentLost(t, c)
 	}, everything)
 }
 
