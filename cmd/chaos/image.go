@@ -29,6 +29,9 @@ systems chaos-linux-ARCH is taken from beside it.`,
 		Example: "  chaos image\n  chaos image --with /usr/local/bin/etcd",
 		Args:    noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if err := (docker.Config{Image: image}).Check(); err != nil {
+				return usageError{err}
+			}
 			made, err := docker.BuildImage(c.Context(), image, binary, with)
 			if err != nil {
 				return err

@@ -43,13 +43,13 @@ func (p *Provider) Probe(ctx context.Context, o nodes.Options) nodes.Abilities {
 			t.effects, t.err = p.tryContainer(ctx, o)
 		}
 		if ctx.Err() != nil { // tells nothing of the engine
-			a.Note = ctx.Err().Error()
+			a.Err = fmt.Errorf("docker: %w", ctx.Err())
 			return a
 		}
 		p.tried = t
 	}
 	if p.tried.err != nil {
-		a.Note = p.tried.err.Error()
+		a.Err = p.tried.err
 		for _, k := range everything {
 			a.Effects[k] = p.tried.err
 		}
