@@ -65,12 +65,12 @@ func readHosts(name string) ([]entry, error) {
 	}
 	f, err := os.Open(name)
 	if err != nil {
-		return nil, fmt.Errorf("ssh: the hosts file: %w", err)
+		return nil, fmt.Errorf("ssh: the hosts file: %w; remedy: docs/ssh.md shows one", err)
 	}
 	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, hostsFileMax+1))
 	if err != nil {
-		return nil, fmt.Errorf("ssh: the hosts file: %w", err)
+		return nil, fmt.Errorf("ssh: the hosts file: %w; remedy: docs/ssh.md shows one", err)
 	}
 	if len(b) > hostsFileMax {
 		return nil, fmt.Errorf("ssh: the hosts file %s is larger than %d bytes", name, hostsFileMax)

@@ -79,7 +79,7 @@ func (k *keyring) login(t target) (*login, error) {
 			l.tried = append(l.tried, f.path)
 		default:
 			l.close()
-			return nil, fmt.Errorf("ssh: the key for %s: %w", t, err)
+			return nil, fmt.Errorf("ssh: the key for %s: %w; remedy: name the right file by key: in the hosts file", t, err)
 		}
 	}
 	l.signers = append(l.signers, held...)
