@@ -53,11 +53,8 @@ func diagnose(c *cobra.Command, w where) error {
 			word = "MISSING: " + f.err.Error()
 			missing++
 		}
-		line := fmt.Sprintf("%-*s%s", column, f.name, word)
-		if f.err != nil {
-			line = forPeople(out, line, doctorIndent)
-		}
-		if _, err := fmt.Fprintln(out, line); err != nil {
+		head := fmt.Sprintf("%-*s", column, f.name)
+		if _, err := fmt.Fprintln(out, forPeople(out, head, word, doctorIndent)); err != nil {
 			return err
 		}
 	}

@@ -11,7 +11,7 @@ func TestFolded(t *testing.T) {
 	key := "  10.84.0.1 ssh-ed25519 " + strings.Repeat("A", 90)
 	text := "chaos: ssh: the host key of 10.84.0.1:22 is unknown, and this sentence goes on for longer than a line;" +
 		" remedy: compare it, then add this line:\n" + key + "\nand another word"
-	got := folded(text, 40, 2)
+	got := folded("", text, 40, 2)
 	lines := strings.Split(got, "\n")
 	for _, l := range lines {
 		if !strings.Contains(l, "AAAA") && utf8.RuneCountInString(l) > 40 {
@@ -26,7 +26,7 @@ func TestFolded(t *testing.T) {
 	if words := strings.Join(strings.Fields(got), " "); words != strings.Join(strings.Fields(text), " ") {
 		t.Errorf("words were lost:\n%s", got)
 	}
-	if got := folded("short", 40, 2); got != "short" {
+	if got := folded("name  ", "short", 40, 2); got != "name  short" {
 		t.Errorf("%q", got)
 	}
 }
