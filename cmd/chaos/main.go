@@ -50,10 +50,10 @@ func run(args []string) int {
 	case errors.As(err, &exit):
 		return int(exit)
 	case errors.As(err, &usage), strings.HasPrefix(err.Error(), "unknown command"):
-		fmt.Fprintln(os.Stderr, "chaos:", err)
+		complain("chaos: " + err.Error())
 		return results.ExitUsage
 	}
-	fmt.Fprintln(os.Stderr, "chaos:", err)
+	complain("chaos: " + err.Error())
 	return results.ExitHarness
 }
 

@@ -265,7 +265,7 @@ func (f *runFlags) prepare(c *cobra.Command, plan campaign.Plan) (campaign.Live,
 		return live, err
 	}
 	if abilities.Note != "" && !f.quiet {
-		fmt.Fprintln(c.ErrOrStderr(), "note:", abilities.Note)
+		complain("note: " + abilities.Note)
 	}
 	if picky, ok := system.(interface{ Refuse(nodes.Options) error }); ok {
 		if err := picky.Refuse(nodes.Options{Network: abilities.Network, Knobs: plan.Spec.Knobs.Nodes()}); err != nil {

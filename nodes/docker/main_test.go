@@ -2,7 +2,6 @@ package docker
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -35,7 +34,7 @@ func TestMain(m *testing.M) {
 	switch role {
 	case "agent":
 		o := agent.ServeOptions{Log: func(line string) { fmt.Fprintln(os.Stderr, line) }}
-		exit(agent.ServeDoor(context.Background(), standard{os.Stdin, os.Stdout}, o))
+		exit(agent.ServeDoor(context.Background(), agent.Standard(), o))
 	case "wait": // a first process of somebody else's
 		exit(waiting())
 	case "forget":
@@ -84,14 +83,6 @@ func exit(err error) {
 	}
 	os.Exit(0)
 }
-
-type standard struct {
-	io.ReadCloser
-	out io.WriteCloser
-}
-
-func (s standard) Write(b []byte) (int, error) { return s.out.Write(b) }
-func (s standard) Close() error                { return errors.Join(s.ReadCloser.Close(), s.out.Close()) }
 
 // required tells whether the person who runs the tests insists on a need.
 func required(need string) bool {

@@ -113,7 +113,8 @@ func nodesIn(t *testing.T, e *engine, id string) (n int) {
 
 // An engine is used over TCP as well as next door. Where the wire falls silent
 // without an end, hosts heal and stop their nodes when their leases run out, and
-// cleaning removes the containers, whether their agents are idle or have ended.
+// end, their containers with them, when nobody came for another one. Cleaning
+// removes what is left.
 func TestSilentStream(t *testing.T) {
 	t.Parallel() // it mostly waits
 	p := needEngine(t)
@@ -144,6 +145,13 @@ func TestSilentStream(t *testing.T) {
 	t.Logf("every node was stopped %s after the silence began, with a lease of %s", time.Since(hushed).Round(time.Millisecond), testLease)
 	cmd.Process.Kill()
 	cmd.Wait()
+	for _, b := range boxes {
+		until(t, b.name+" has ended", func() bool {
+			s, err := b.state(t.Context())
+			return err == nil && !s.Running
+		})
+	}
+	t.Logf("every container has ended after %s", time.Since(hushed).Round(time.Millisecond))
 	left := deadOf(t, dir)
 	if !slices.Contains(kinds(left), kindContainer) {
 		t.Fatalf("left: %v", left)
