@@ -2,9 +2,7 @@ package nodes_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -27,7 +25,7 @@ func TestMain(m *testing.M) {
 		leave(local.Hub())
 	case "agent":
 		o := agent.ServeOptions{Log: func(line string) { fmt.Fprintln(os.Stderr, line) }}
-		leave(agent.Serve(context.Background(), standardStreams{os.Stdin, os.Stdout}, o))
+		leave(agent.Serve(context.Background(), agent.Standard(), o))
 	}
 	os.Exit(m.Run())
 }
@@ -39,14 +37,6 @@ func leave(err error) {
 	}
 	os.Exit(0)
 }
-
-type standardStreams struct {
-	io.ReadCloser
-	out io.WriteCloser
-}
-
-func (s standardStreams) Write(b []byte) (int, error) { return s.out.Write(b) }
-func (s standardStreams) Close() error                { return errors.Join(s.ReadCloser.Close(), s.out.Close()) }
 
 // missing skips the test, or fails it where the person who runs it insists on the need.
 func missing(t *testing.T, need, why string) {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"time"
 )
 
@@ -177,7 +178,7 @@ func (g *gateway) send(path string, led bool, q any) (n int, err error) {
 		}
 		m, err := g.conn.Write(b[n:])
 		n += m
-		if err != nil && !timedOut(err) {
+		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 			return n, err
 		}
 	}
@@ -218,7 +219,7 @@ func (g *gateway) Read(b []byte) (int, error) {
 		}
 		n, err := g.conn.Read(b[:min(len(b), g.room)])
 		g.room -= n
-		if n > 0 || !timedOut(err) {
+		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
 			return n, err
 		}
 	}

@@ -156,19 +156,12 @@ func (c *KVClient) exchange(ctx context.Context, now time.Time) (heard bool, err
 
 func unlessTimeout(err error) error {
 	switch {
-	case timedOut(err):
+	case errors.Is(err, os.ErrDeadlineExceeded):
 		return nil
 	case err == io.EOF:
 		return errHungUp
 	}
 	return err
-}
-
-// timedOut tells whether a connection's deadline has passed. Streams that are
-// carried by others have errors of their own for it.
-func timedOut(err error) bool {
-	var t net.Error
-	return errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &t) && t.Timeout()
 }
 
 var errHungUp = errors.New("the node closed the connection")

@@ -80,28 +80,21 @@ func TestPartOfARequestIsInDoubt(t *testing.T) {
 	}
 }
 
-// A carriedConn is part of a stream that others share: when its deadline passes,
-// it says so in words of its own, here a few times before bytes come.
+// A carriedConn is one whose deadline passes a few times before bytes come.
 type carriedConn struct {
 	net.Conn
 	late int
 }
 
-type carriedTimeout struct{}
-
-func (carriedTimeout) Error() string   { return "i/o deadline reached" }
-func (carriedTimeout) Timeout() bool   { return true }
-func (carriedTimeout) Temporary() bool { return true }
-
 func (c *carriedConn) Read(b []byte) (int, error) {
 	if c.late > 0 {
 		c.late--
-		return 0, carriedTimeout{}
+		return 0, &net.OpError{Op: "read", Net: "tcp", Err: os.ErrDeadlineExceeded}
 	}
 	return c.Conn.Read(b)
 }
 
-// A client waits on when a deadline has passed, whoever's deadline it is.
+// A client waits on when a deadline of its connection has passed.
 func TestDeadlinesOfCarriedConnections(t *testing.T) {
 	dials := 0
 	carried := func(ctx context.Context, m Member, p Port) (net.Conn, error) {

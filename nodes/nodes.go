@@ -171,5 +171,6 @@ type Incident struct {
 type Abilities struct {
 	Network string // how links are hurt: "namespaces", "relay", …
 	Note    string // one line for people, when the choice needs saying
+	Err     error  // why nothing can run here at all, and the remedy; nil where something can
 	Effects map[EffectKind]error
 }

@@ -51,7 +51,7 @@ no table of the firewall but its own, chaos_<run>.`,
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
 			defer stop()
 			o := agent.ServeOptions{Seed: uint64(time.Now().UnixNano()), Log: func(line string) { fmt.Fprintln(os.Stderr, line) }}
-			switch stdio := (standardStream{os.Stdin, os.Stdout}); {
+			switch stdio := agent.Standard(); {
 			case listen != "" && keyFile == "":
 				return usageError{errors.New("--listen needs --key-file: whoever reaches the address could stop the node")}
 			case listen != "":
@@ -69,16 +69,6 @@ no table of the firewall but its own, chaos_<run>.`,
 	c.Flags().StringVar(&keyFile, "key-file", "", "file with the key that controllers must show; needed with --listen")
 	return c
 }
-
-// standardStream is the process's own input and output as one stream.
-type standardStream struct {
-	io.ReadCloser
-	out io.WriteCloser
-}
-
-func (s standardStream) Write(b []byte) (int, error) { return s.out.Write(b) }
-
-func (s standardStream) Close() error { return errors.Join(s.ReadCloser.Close(), s.out.Close()) }
 
 func readKey(path string) (string, error) {
 	f, err := os.Open(path)

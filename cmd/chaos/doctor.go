@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 )
@@ -27,6 +26,9 @@ hosts, hurting links, writing run folders. Exit status 2 if something is missing
 	return c
 }
 
+// doctorIndent is how far the rest of a long line stands in.
+const doctorIndent = 4
+
 func diagnose(c *cobra.Command, w where) error {
 	if _, err := w.find(); err != nil {
 		return err
@@ -39,19 +41,22 @@ func diagnose(c *cobra.Command, w where) error {
 		return err
 	}
 	findings = append(findings, finding{"run folders", "ok", writable(runsRoot)})
-	t := tabwriter.NewWriter(c.OutOrStdout(), 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "machine\t%s/%s, %d cores\n", runtime.GOOS, runtime.GOARCH, runtime.NumCPU())
-	missing := 0
+	findings = append([]finding{{"machine", fmt.Sprintf("%s/%s, %d cores", runtime.GOOS, runtime.GOARCH, runtime.NumCPU()), nil}}, findings...)
+	column := 0
+	for _, f := range findings {
+		column = max(column, len(f.name)+2)
+	}
+	out, missing := c.OutOrStdout(), 0
 	for _, f := range findings {
 		word := f.note
 		if f.err != nil {
 			word = "MISSING: " + f.err.Error()
 			missing++
 		}
-		fmt.Fprintf(t, "%s\t%s\n", f.name, word)
-	}
-	if err := t.Flush(); err != nil {
-		return err
+		head := fmt.Sprintf("%-*s", column, f.name)
+		if _, err := fmt.Fprintln(out, forPeople(out, head, word, doctorIndent)); err != nil {
+			return err
+		}
 	}
 	if missing > 0 {
 		return exitError(2)

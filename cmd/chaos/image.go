@@ -6,6 +6,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -29,6 +30,14 @@ systems chaos-linux-ARCH is taken from beside it.`,
 		Example: "  chaos image\n  chaos image --with /usr/local/bin/etcd",
 		Args:    noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if err := (docker.Config{Image: image}).Check(); err != nil {
+				return usageError{err}
+			}
+			for _, name := range append(slices.Clone(with), binary) {
+				if _, err := os.Stat(name); name != "" && err != nil {
+					return usageError{fmt.Errorf("a program for the image: %w", err)}
+				}
+			}
 			made, err := docker.BuildImage(c.Context(), image, binary, with)
 			if err != nil {
 				return err

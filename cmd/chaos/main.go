@@ -39,7 +39,7 @@ func main() {
 func run(args []string) int {
 	root := rootCommand()
 	root.SetArgs(args)
-	ctx, stop := interruptible()
+	ctx, stop := interruptible(goingOn(args))
 	defer stop()
 	err := root.ExecuteContext(ctx)
 	var exit exitError
@@ -50,11 +50,22 @@ func run(args []string) int {
 	case errors.As(err, &exit):
 		return int(exit)
 	case errors.As(err, &usage), strings.HasPrefix(err.Error(), "unknown command"):
-		fmt.Fprintln(os.Stderr, "chaos:", err)
+		complain("chaos: " + err.Error())
 		return results.ExitUsage
 	}
-	fmt.Fprintln(os.Stderr, "chaos:", err)
+	complain("chaos: " + err.Error())
 	return results.ExitHarness
+}
+
+// goingOn says what a command does when it is interrupted.
+func goingOn(args []string) string {
+	switch {
+	case len(args) > 0 && (args[0] == "run" || args[0] == "control"):
+		return "healing and judging what there is"
+	case len(args) > 0 && args[0] == "agent":
+		return "healing and stopping the node"
+	}
+	return "stopping"
 }
 
 // sameSignal is how long further signals count as the first one.
@@ -62,13 +73,13 @@ const sameSignal = 50 * time.Millisecond
 
 // interruptible ends its context at the first Ctrl-C or SIGTERM; the second one
 // leaves at once: what runs on hosts goes down with us.
-func interruptible() (context.Context, func()) {
+func interruptible(next string) (context.Context, func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	go func() {
 		<-signals
-		fmt.Fprintln(os.Stderr, "\nchaos: interrupted: healing and judging what there is; once more leaves at once")
+		fmt.Fprintf(os.Stderr, "\nchaos: interrupted: %s; once more leaves at once\n", next)
 		cancel()
 		time.Sleep(sameSignal) // a terminal or a supervisor may send one stop twice
 		for len(signals) > 0 {

@@ -33,7 +33,30 @@ const (
 // TestMain makes the test binary chaos wherever it goes by that name: so it is
 // in the scripts' path, and so chaos starts it again as node, agent and hub.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"chaos": func() { os.Exit(run(os.Args[1:])) }})
+	testscript.Main(m, map[string]func(){"chaos": func() {
+		beSilent()
+		os.Exit(run(os.Args[1:]))
+	}})
+}
+
+// silentFile lies beside the runs and names the nodes that never say a word.
+const silentFile = "silent"
+
+// beSilent never returns in the process of a node that is to be silent. A node
+// works in RUNS/RUN/nodes/ID.
+func beSilent() {
+	if len(os.Args) < 2 || os.Args[1] != "node" {
+		return
+	}
+	dir, err := os.Getwd()
+	if err != nil {
+		return
+	}
+	names, err := os.ReadFile(filepath.Join(dir, "..", "..", "..", "..", silentFile))
+	if err == nil && slices.Contains(strings.Fields(string(names)), filepath.Base(dir)) {
+		fmt.Println("this node says no more")
+		select {}
+	}
 }
 
 // TestScripts runs the command line as people and CI do.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/binary"
 	"encoding/json"
@@ -269,11 +270,11 @@ func (f *runFlags) prepare(c *cobra.Command, plan campaign.Plan) (campaign.Live,
 		plan.Spec.Network = "" // a provider with one way to hurt links chooses it
 	}
 	abilities := provider.Probe(c.Context(), nodes.Options{Network: plan.Spec.Network, Nodes: plan.Spec.Nodes})
-	if abilities.Note != "" && !f.quiet {
-		fmt.Fprintln(c.ErrOrStderr(), "note:", abilities.Note)
+	if err := refuse(c.Context(), plan, provider.Name(), abilities); err != nil {
+		return live, err
 	}
-	if err := plan.Refuse(abilities); err != nil {
-		return live, usageError{fmt.Errorf("this machine can't carry the plan out: %w", err)}
+	if abilities.Note != "" && !f.quiet {
+		complain("note: " + abilities.Note)
 	}
 	if picky, ok := system.(interface{ Refuse(nodes.Options) error }); ok {
 		if err := picky.Refuse(nodes.Options{Network: abilities.Network, Knobs: plan.Spec.Knobs.Nodes()}); err != nil {
@@ -281,6 +282,29 @@ func (f *runFlags) prepare(c *cobra.Command, plan campaign.Plan) (campaign.Live,
 		}
 	}
 	return campaign.Live{Plan: plan, System: system, Provider: provider, Network: abilities.Network}, nil
+}
+
+// refuse says why the plan can't be carried out with what the provider is able
+// to. It is wrong usage to ask for what the provider never has; that something
+// is missing here is a failure of the harness, as doctor says it.
+func refuse(ctx context.Context, plan campaign.Plan, provider string, a nodes.Abilities) error {
+	if ctx.Err() != nil {
+		return errors.New("interrupted before anything was started")
+	}
+	if a.Err != nil {
+		return fmt.Errorf("nothing can run with --provider %s: %w", provider, a.Err)
+	}
+	err := plan.Refuse(a)
+	if err == nil {
+		return nil
+	}
+	err = fmt.Errorf("the plan can't be carried out with --provider %s: %w", provider, err)
+	for _, name := range plan.Spec.Faults {
+		if f, unknown := nemesis.Find(name); unknown == nil && !offered(f, a) {
+			return usageError{err}
+		}
+	}
+	return err
 }
 
 // print shows the result, and where its folder is.

@@ -56,6 +56,12 @@ func (w *where) check(d *pflag.FlagSet) error {
 			errs = append(errs, usageError{fmt.Errorf("--%s is for --provider %s, and the provider is %s", f.Name, p, w.provider)})
 		}
 	})
+	if w.provider == "docker" {
+		c, err := w.containers()
+		if err = errors.Join(err, c.Check()); err != nil {
+			errs = append(errs, usageError{err})
+		}
+	}
 	if w.provider == "ssh" {
 		if w.hosts == "" {
 			errs = append(errs, usageError{errors.New("--provider ssh needs --hosts FILE; docs/ssh.md shows one")})

@@ -28,6 +28,8 @@ type ServeOptions struct {
 	Seed uint64
 	// Log takes one line for the person who watches; may be nil.
 	Log func(string)
+
+	vacancy *vacancy // of the door that the controller came through; nil: none
 }
 
 // Serve is one agent's life: it obeys the controller at the other end of the

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"chaos/nodes"
@@ -39,6 +40,7 @@ type Report struct {
 type Controller struct {
 	conn    *lineConn
 	report  func(Report)
+	asleep  atomic.Bool // the agent can't answer, because we want it so
 	mu      sync.Mutex
 	last    uint64
 	pending map[uint64]chan answer
@@ -204,7 +206,9 @@ func (c *Controller) receive() {
 }
 
 // beat renews the lease, and gives the agent up if it leaves beats unanswered
-// for a whole lease: by then it has healed everything.
+// for a whole lease: by then it has healed everything. One that sleeps with its
+// machine, because we want it so, goes on when it wakes: it finds the beats that
+// wait for it, and its lease counts only the time awake.
 func (c *Controller) beat(lease time.Duration) {
 	tick := time.NewTicker(lease / beatsPerLease)
 	defer tick.Stop()
@@ -214,10 +218,14 @@ func (c *Controller) beat(lease time.Duration) {
 		case <-c.conn.done:
 			return
 		}
+		slept := c.asleep.Load()
 		ctx, cancel := context.WithTimeout(context.Background(), lease)
 		_, err := c.call(ctx, request{Op: opBeat})
 		cancel()
 		if errors.Is(err, context.DeadlineExceeded) {
+			if slept || c.asleep.Load() {
+				continue
+			}
 			c.conn.close(fmt.Errorf("agent: no answer to a beat for %s", lease))
 		} else if err != nil && !errors.Is(err, errLost) && c.report != nil {
 			c.report(Report{nodes.Incident{Kind: "lapse", Detail: err.Error()}, nil})

@@ -171,7 +171,7 @@ func (d *Door) Agent(ctx context.Context) (io.ReadWriteCloser, error) {
 }
 
 // Dial connects from the host itself to a port of its node, and fails as a
-// connection made there would.
+// connection made there would, later too.
 func (d *Door) Dial(ctx context.Context, m nodes.Member, p nodes.Port) (net.Conn, error) {
 	k := knock{Kind: knockDial, Addr: m.Addr(p), Timeout: doorDialLimit}
 	if until, ok := ctx.Deadline(); ok {
@@ -182,7 +182,28 @@ func (d *Door) Dial(ctx context.Context, m nodes.Member, p nodes.Port) (net.Conn
 		addr, _ := net.ResolveTCPAddr("tcp", k.Addr)
 		return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: addr, Err: err}
 	}
-	return conn, nil
+	return dialled{conn}, nil
+}
+
+// A dialled is a connection through a door. A deadline that passed is told as
+// sockets tell it, which clients look for.
+type dialled struct{ net.Conn }
+
+func (d dialled) Read(b []byte) (int, error) {
+	n, err := d.Conn.Read(b)
+	return n, asSocket(err)
+}
+
+func (d dialled) Write(b []byte) (int, error) {
+	n, err := d.Conn.Write(b)
+	return n, asSocket(err)
+}
+
+func asSocket(err error) error {
+	if errors.Is(err, yamux.ErrTimeout) {
+		return os.ErrDeadlineExceeded
+	}
+	return err
 }
 
 // Fetch copies a folder of the host into one of ours, files of at most 256 MiB

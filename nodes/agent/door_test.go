@@ -120,6 +120,16 @@ func TestDoorDial(t *testing.T) {
 	if got, err := io.ReadAll(c); err != nil || string(got) != "all of a long answer" {
 		t.Errorf("the client got %q, %v", got, err)
 	}
+	if c, err = d.Dial(t.Context(), m, nodes.ClientPort); err != nil {
+		t.Fatal(err)
+	}
+	c.SetDeadline(time.Now().Add(5 * time.Millisecond))
+	if _, err := c.Read(buf); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("reading after a deadline: %v", err)
+	}
+	if _, err = c.Write(make([]byte, 1<<20)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("writing after a deadline: %v", err)
+	}
 	l.Close()
 	if _, err := d.Dial(t.Context(), m, nodes.ClientPort); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("nobody listens: %v", err)
@@ -212,29 +222,60 @@ func TestDoorFetch(t *testing.T) {
 	}
 }
 
-// TestUnpackStays: a host can't write outside of the run's folder.
+// TestUnpackStays: a host can't write outside of the run's folder, and no link.
 func TestUnpackStays(t *testing.T) {
 	for name, h := range map[string]tar.Header{
 		"up":       {Name: "../out", Typeflag: tar.TypeReg, Size: 1},
 		"absolute": {Name: "/tmp/chaos-out", Typeflag: tar.TypeReg, Size: 1},
-		"link":     {Name: "link", Typeflag: tar.TypeSymlink, Linkname: "/etc"},
 		"huge":     {Name: "huge", Typeflag: tar.TypeReg, Size: 1 << 40},
+		"link":     {Name: "link", Typeflag: tar.TypeSymlink, Linkname: "/etc"},
 	} {
-		var b bytes.Buffer
-		z := gzip.NewWriter(&b)
-		w := tar.NewWriter(z)
-		if err := w.WriteHeader(&h); err != nil {
-			t.Fatal(err)
-		}
-		io.WriteString(w, "x")
-		w.Flush()
-		z.Close()
 		dir := t.TempDir()
-		if err := agent.Unpack(&b, filepath.Join(dir, "in")); err == nil {
-			t.Errorf("%s: no error", name)
+		if err := agent.Unpack(bytes.NewReader(tarOf(t, h, true)), filepath.Join(dir, "in")); (err == nil) != (name == "link") {
+			t.Errorf("%s: %v", name, err)
 		}
 		if left, _ := filepath.Glob(filepath.Join(dir, "*")); len(left) != 1 {
 			t.Errorf("%s: %v", name, left)
 		}
+		if in, _ := os.ReadDir(filepath.Join(dir, "in")); len(in) > 0 {
+			t.Errorf("%s: %v", name, in)
+		}
 	}
+}
+
+func TestUntarStrips(t *testing.T) {
+	for _, name := range []string{"data/../../etc/passwd", "data//etc/passwd", "data/..", "data"} {
+		dir := t.TempDir()
+		if err := agent.Untar(bytes.NewReader(tarOf(t, tar.Header{Name: name, Size: 1}, false)), dir, 1); err == nil {
+			t.Errorf("%s was written", name)
+		}
+	}
+	dir := t.TempDir()
+	if err := agent.Untar(bytes.NewReader(tarOf(t, tar.Header{Name: "data/journal/1", Size: 1}, false)), dir, 1); err != nil {
+		t.Error(err)
+	}
+	if b, err := os.ReadFile(filepath.Join(dir, "journal", "1")); err != nil || string(b) != "x" {
+		t.Errorf("%q %v", b, err)
+	}
+}
+
+// tarOf is a tar file of one file with one byte.
+func tarOf(t *testing.T, h tar.Header, compressed bool) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	var out io.Writer = &b
+	if compressed {
+		out = z
+	}
+	w := tar.NewWriter(out)
+	if err := w.WriteHeader(&h); err != nil {
+		t.Fatal(err)
+	}
+	io.WriteString(w, "x")
+	w.Flush()
+	if compressed {
+		z.Close()
+	}
+	return b.Bytes()
 }

@@ -20,8 +20,10 @@ import (
 const doorStreams = 2048
 
 // ServeDoor is the life of a host's end of a [Door]: it greets, asks for the key
-// where o has one, and serves what is knocked for until conn or ctx ends. It
-// returns when every agent that it served has healed.
+// where o has one, and serves what is knocked for until conn or ctx ends, or
+// until nobody wanted an agent for a while: one more lease after a controller
+// fell silent, else two minutes. It returns when every agent that it served has
+// healed.
 func ServeDoor(ctx context.Context, conn io.ReadWriteCloser, o ServeOptions) error {
 	defer conn.Close()
 	if err := greetController(conn, o.Key); err != nil {
@@ -40,12 +42,14 @@ func ServeDoor(ctx context.Context, conn io.ReadWriteCloser, o ServeOptions) err
 	}
 	s := &doorServer{o: o, room: make(chan struct{}, doorStreams)}
 	s.o.Key = "" // the door has asked for it
+	s.o.vacancy = newVacancy(func() { session.Close() })
+	defer s.o.vacancy.taken()
 	defer s.work.Wait()
 	defer session.Close()
 	for {
 		stream, err := session.AcceptStream()
 		if err != nil {
-			return nil // the other end has left
+			return s.o.vacancy.err() // nil: the other end has left
 		}
 		select {
 		case s.room <- struct{}{}:

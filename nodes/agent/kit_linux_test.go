@@ -19,3 +19,9 @@ func TestEffects(t *testing.T) {
 		return f, nodes.Abilities{Network: "namespaces", Effects: able}
 	})
 }
+
+// TestOverlaps: every two faults on one node end in either order.
+func TestOverlaps(t *testing.T) {
+	l := newLab(t, 3)
+	nodestest.Overlaps(t, l.fleet(lease, nil), nodes.Abilities{}, true)
+}

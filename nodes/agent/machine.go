@@ -33,7 +33,7 @@ func (f *Fleet) machines(ctx context.Context, effects []nodes.Effect, ev *nodes.
 	return f.eachMachine(effects, ev, func(h *host) ([]nodes.Proof, error) {
 		s := f.wanted.Machine(h.Self.ID)
 		if !s.Well() {
-			h.leave()
+			h.leave(s.Frozen)
 		}
 		proofs, err := h.Machine.Bring(ctx, s)
 		if err != nil {
@@ -58,11 +58,14 @@ func (f *Fleet) eachMachine(effects []nodes.Effect, ev *nodes.Evidence, do func(
 }
 
 // leave notes that a machine is about to go because we want it so: its agent
-// is not lost.
-func (h *host) leave() {
+// is not lost, and of a frozen one not even slow to answer.
+func (h *host) leave(frozen bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.away = true
+	if frozen && h.ctl != nil {
+		h.ctl.asleep.Store(true)
+	}
 }
 
 // welcome brings the agent of a machine that is well again to what is wanted. An
@@ -77,6 +80,7 @@ func (f *Fleet) welcome(ctx context.Context, h *host) ([]nodes.Proof, error) {
 	}
 	woke := false
 	if c != nil {
+		c.asleep.Store(false)
 		_, err := c.Status(ctx)
 		if woke = err == nil; !woke {
 			c.conn.close(errLost)

@@ -3,9 +3,10 @@ package agent_test
 import (
 	"context"
 	"fmt"
-	"io"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 	"testing"
 
 	"chaos/nodes/agent"
@@ -18,8 +19,14 @@ const childRole = "CHAOS_AGENT_TEST_ROLE"
 func TestMain(m *testing.M) {
 	nodestest.TalkerMain()
 	switch os.Getenv(childRole) {
-	case "agent":
-		err := agent.Serve(context.Background(), standard{os.Stdin, os.Stdout}, agent.ServeOptions{Seed: 1})
+	case "agent", "door":
+		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+		defer stop()
+		serve := agent.Serve
+		if os.Getenv(childRole) == "door" {
+			serve = agent.ServeDoor
+		}
+		err := serve(ctx, agent.Standard(), agent.ServeOptions{Seed: 1})
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
@@ -31,14 +38,6 @@ func TestMain(m *testing.M) {
 	}
 	os.Exit(m.Run())
 }
-
-type standard struct {
-	io.ReadCloser
-	out io.WriteCloser
-}
-
-func (s standard) Write(b []byte) (int, error) { return s.out.Write(b) }
-func (s standard) Close() error                { s.ReadCloser.Close(); return s.out.Close() }
 
 // required tells whether the person who runs the tests insists on a need.
 func required(need string) bool {

@@ -3,7 +3,6 @@ package agent_test
 import (
 	"bufio"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"strings"
@@ -65,5 +64,3 @@ func (testSystem) Exec(self nodes.Member, _ []nodes.Member, dir string, _ nodes.
 		Files: map[string][]byte{"config/node.txt": []byte("hello")}, Ready: nodes.ClientPort,
 	}
 }
-
-var _ io.Closer = standard{}

@@ -79,6 +79,17 @@ func packFile(t *tar.Writer, dir, name string) error {
 
 // unpack writes what pack made into a folder, and nothing outside of it.
 func unpack(r io.Reader, dir string) error {
+	z, err := gzip.NewReader(r)
+	if err != nil {
+		return err
+	}
+	return Untar(z, dir, 0)
+}
+
+// Untar writes the plain files of a tar file into a folder, each without the
+// first strip elements of its name, and nothing else and nothing outside of it.
+// It writes as much as a [Door] fetches; what is left out on top is an error.
+func Untar(r io.Reader, dir string, strip int) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
@@ -87,11 +98,7 @@ func unpack(r io.Reader, dir string) error {
 		return err
 	}
 	defer root.Close()
-	z, err := gzip.NewReader(r)
-	if err != nil {
-		return err
-	}
-	left, t := int64(packBytes), tar.NewReader(z)
+	left, t := int64(packBytes), tar.NewReader(r)
 	for n := 0; ; n++ {
 		h, err := t.Next()
 		if errors.Is(err, io.EOF) {
@@ -100,19 +107,26 @@ func unpack(r io.Reader, dir string) error {
 		if err != nil {
 			return err
 		}
+		if h.Typeflag != tar.TypeReg {
+			continue
+		}
 		if left -= h.Size; left < 0 || n >= packFiles {
 			return errPackFull
 		}
-		if h.Typeflag != tar.TypeReg || !filepath.IsLocal(h.Name) {
+		name := h.Name
+		for range strip {
+			_, name, _ = strings.Cut(name, "/")
+		}
+		if !filepath.IsLocal(name) {
 			return fmt.Errorf("the name %q leads out of the folder", h.Name)
 		}
-		if err := unpackFile(root, filepath.FromSlash(h.Name), t); err != nil {
+		if err := untarFile(root, filepath.FromSlash(name), t); err != nil {
 			return err
 		}
 	}
 }
 
-func unpackFile(root *os.Root, name string, r io.Reader) error {
+func untarFile(root *os.Root, name string, r io.Reader) error {
 	if err := root.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 		return err
 	}

@@ -52,10 +52,23 @@ func serve(ctx context.Context, stream io.ReadWriteCloser, o ServeOptions) error
 		s.heal()
 		return s.refuse(first.ID, err)
 	}
+	o.vacancy.taken()
 	s.reply(answer{ID: first.ID, Status: s.status()})
 	err = s.loop()
-	return errors.Join(err, s.heal())
+	healed := s.heal()
+	var silent *silence
+	if errors.As(err, &silent) {
+		o.vacancy.left(silent.lease)
+	} else {
+		o.vacancy.left(doorIdle)
+	}
+	return errors.Join(err, healed)
 }
+
+// A silence is why an agent ends when its lease has run out.
+type silence struct{ lease time.Duration }
+
+func (s *silence) Error() string { return fmt.Sprintf("agent: no beat came for %s", s.lease) }
 
 // greet reads the hello, the only thing that a stranger can make us do.
 func (s *server) greet() (*request, error) {
@@ -150,7 +163,7 @@ func (s *server) loop() error {
 			s.reply(answer{Incident: &exit})
 		case <-lease.C:
 			if silent++; silent > leaseTicks {
-				return fmt.Errorf("agent: no beat came for %s", s.hello.Lease)
+				return &silence{s.hello.Lease}
 			}
 		case err := <-ended:
 			if errors.Is(err, io.EOF) {

@@ -22,7 +22,7 @@ func alone(o *agent.FleetOptions) {
 	}
 }
 
-// An agent that is killed takes its queues along, and the kernel lets packets
+// An agent that is killed takes its queues along, delays too, and the kernel lets packets
 // pass at once; one that is stuck holds them until the kernel's time limit.
 func TestWeatherEndsWithItsAgent(t *testing.T) {
 	for name, end := range map[string]func(l *lab) error{
@@ -35,6 +35,7 @@ func TestWeatherEndsWithItsAgent(t *testing.T) {
 			ctx := context.Background()
 			ev, err := f.Apply(ctx, "weather", []nodes.Effect{
 				{Kind: nodes.Lossy, From: 1, To: 2, PerMille: 500}, {Kind: nodes.Limited, From: 1, To: 2, Rate: nodes.RateMin},
+				{Kind: nodes.Delayed, From: 1, To: 2, Delay: time.Second},
 			})
 			proven(t, "weather", ev, err)
 			must(t, end(l))
@@ -47,6 +48,10 @@ func TestWeatherEndsWithItsAgent(t *testing.T) {
 				if time.Now().After(until) {
 					t.Fatalf("only %d of %d packets pass long after", s.arrived, packets)
 				}
+			}
+			w := l.wire(1, 2)
+			if !passes(t, w.from, w.to, time.Second/2) {
+				t.Error("a packet is still delayed")
 			}
 			if ev, err := f.Verify(ctx, "weather"); err == nil && ev.Proven() {
 				t.Errorf("weather without an agent is proven: %+v", ev)

@@ -2,6 +2,7 @@ package docker
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -42,6 +43,22 @@ func TestNoEngine(t *testing.T) {
 	if f := Doctor(t.Context(), "", Config{}); len(f) != 1 || f[0].Err == nil {
 		t.Errorf("doctor: %+v", f)
 	}
+}
+
+// Who may not reach the engine is told how to come by the right, although the
+// client keeps nothing of the error but a sentence; of its other sentences what
+// matters is left.
+func TestNoEngineSentences(t *testing.T) {
+	at := endpoint{host: "unix:///x.sock", from: "default"}
+	for sentence, want := range map[string]string{
+		"permission denied while trying to connect to the docker API at unix:///x.sock":  "permission denied: join the group",
+		"Cannot connect to the Docker daemon at unix:///x.sock. Is the daemon running?":  "(default): nothing answers there: start it",
+		"the server probably has client authentication (--tlsverify) enabled":            "client authentication",
+		"client version 1.40 is too old. Minimum supported API version is 1.44, upgrade": "update the engine",
+	} {
+		says(t, sentence, noEngine(at, errors.New(sentence)), want)
+	}
+	says(t, "late", noEngine(at, context.DeadlineExceeded), "nothing answers within 10s")
 }
 
 // What answers but is no engine is told from one.
@@ -250,25 +267,11 @@ func TestCompose(t *testing.T) {
 	if list := strings.Join(dropped, ", "); !strings.Contains(Compose, list) {
 		t.Errorf("the compose file does not drop %s", list)
 	}
+	if strings.Count(Compose, "pull_policy: never") != 2 {
+		t.Error("what others offer by the name of our image could be run")
+	}
 	got, err := BundleCompose("chaos-repro:x")
 	if err != nil || strings.Count(got, "build: .") != 1 || strings.Contains(got, DefaultImage) || strings.Count(got, "chaos-repro:x") != 2 {
 		t.Errorf("%v\n%s", err, got)
-	}
-}
-
-// Names that lead out of a folder are not written.
-func TestUntar(t *testing.T) {
-	for _, name := range []string{"data/../../etc/passwd", "data//etc/passwd", "data/.."} {
-		dir := t.TempDir()
-		if err := untar(bytes.NewReader(tarOf(t, name)), dir); err == nil {
-			t.Errorf("%s was written", name)
-		}
-	}
-	dir := t.TempDir()
-	if err := untar(bytes.NewReader(tarOf(t, "data/journal/1")), dir); err != nil {
-		t.Error(err)
-	}
-	if b, err := os.ReadFile(filepath.Join(dir, "journal", "1")); err != nil || string(b) != "text" {
-		t.Errorf("%q %v", b, err)
 	}
 }

@@ -164,11 +164,7 @@ func (b *box) dial(ctx context.Context, m nodes.Member, p nodes.Port) (net.Conn,
 	if d == nil {
 		return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: tcpAddr(m, p), Err: syscall.EHOSTUNREACH}
 	}
-	c, err := d.Dial(ctx, m, p)
-	if err != nil {
-		return nil, err
-	}
-	return throughConn{c}, nil
+	return d.Dial(ctx, m, p)
 }
 
 func tcpAddr(m nodes.Member, p nodes.Port) net.Addr {

@@ -54,7 +54,7 @@ func checked(e endpoint) (endpoint, error) {
 		return e, fmt.Errorf("docker: %s (%s): %w", e.host, e.from, errSSH)
 	}
 	if _, err := client.ParseHostURL(e.host); err != nil {
-		return e, fmt.Errorf("docker: %s: %w", e.from, err)
+		return e, fmt.Errorf("docker: %s: %w: it is like unix:///var/run/docker.sock or tcp://HOST:2375", e.from, err)
 	}
 	return e, nil
 }
@@ -91,7 +91,7 @@ func currentContext(folder string) (string, error) {
 		err = json.Unmarshal(b, &c)
 	}
 	if err != nil {
-		return "", fmt.Errorf("docker: reading the current context from %s: %w", name, err)
+		return "", fmt.Errorf("docker: reading the current context from %s: %w: mend the file, or set DOCKER_HOST", name, err)
 	}
 	return c.CurrentContext, nil
 }
@@ -106,11 +106,15 @@ func readContext(folder, name string) (endpoint, error) {
 	var m struct {
 		Endpoints map[string]struct{ Host string }
 	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return endpoint{}, fmt.Errorf("docker: there is no context %q in %s: docker context ls shows those that are there, DOCKER_CONTEXT or docker context use chooses",
+			name, folder)
+	}
 	if err == nil {
 		err = json.Unmarshal(b, &m)
 	}
 	if err != nil {
-		return endpoint{}, fmt.Errorf("docker: the context %q: %w: docker context ls shows those that are there", name, err)
+		return endpoint{}, fmt.Errorf("docker: reading the context %q from %s: %w: docker context ls shows those that are there", name, file, err)
 	}
 	e := endpoint{host: m.Endpoints["docker"].Host, from: "context " + name}
 	if e.host == "" {

@@ -15,11 +15,15 @@ package docker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
+
+	"github.com/distribution/reference"
 
 	"chaos/nodes"
 )
@@ -82,7 +86,43 @@ func New(program string, c Config) *Provider {
 	if c.Image == "" {
 		c.Image = DefaultImage
 	}
+	if name, err := tagged(c.Image); err == nil { // else Check or the engine says so
+		c.Image = name
+	}
 	return &Provider{program: program, config: c}
+}
+
+// Check finds what can't be meant so, before any engine is asked.
+func (c Config) Check() error {
+	var errs []error
+	if _, err := tagged(c.Image); c.Image != "" && err != nil {
+		errs = append(errs, err)
+	}
+	if _, err := parseSubnet(c.Subnet); c.Subnet != "" && err != nil {
+		errs = append(errs, err)
+	}
+	if c.Project != "" && !projectName.MatchString(c.Project) {
+		errs = append(errs, fmt.Errorf("docker: --project %q: it is made of letters, digits, _, . and -, and begins with a letter or a digit", c.Project))
+	}
+	if len(c.Agents) > 0 && c.KeyFile == "" {
+		errs = append(errs, errNoKey)
+	}
+	return errors.Join(errs...)
+}
+
+// projectName is what engines take for the names of containers and networks.
+var projectName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`)
+
+// tagged is an image's name with a tag: latest, where it has none.
+func tagged(image string) (string, error) {
+	named, err := reference.ParseNormalizedNamed(image)
+	if err != nil {
+		return "", fmt.Errorf("docker: --image %q: %w: name it like %s", image, err, DefaultImage)
+	}
+	if _, fixed := named.(reference.Digested); fixed {
+		return "", fmt.Errorf("docker: --image %q: a checksum can't be chosen: name it like %s", image, DefaultImage)
+	}
+	return reference.FamiliarString(reference.TagNameOnly(named)), nil
 }
 
 // Name is what --provider calls it.

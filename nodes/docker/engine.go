@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -58,6 +59,17 @@ func connect(ctx context.Context) (*engine, error) {
 // noEngine says why there is none, and the remedy.
 func noEngine(at endpoint, err error) error {
 	remedy := "start it (systemctl start docker, or Docker Desktop), or point DOCKER_HOST or a docker context at one that runs"
+	var number syscall.Errno // says as much as the client's sentences do
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		err = fmt.Errorf("nothing answers within %s", pingWait)
+	case errors.As(err, &number):
+		err = number
+	case strings.HasPrefix(err.Error(), "permission denied"):
+		err = os.ErrPermission
+	case strings.HasPrefix(err.Error(), "Cannot connect"):
+		err = errors.New("nothing answers there")
+	}
 	switch {
 	case errors.Is(err, os.ErrPermission):
 		remedy = "join the group that owns the socket (usermod -aG docker USER, then log in anew), use a rootless engine, or run as root"

@@ -48,10 +48,19 @@ func (p *Provider) found(ctx context.Context, e *engine, o nodes.Options) (*crew
 				p.config.Project, len(hosts), i+1, o.Nodes)
 		}
 	}
+	ours, _, err := p.ours(ctx, e)
+	if err != nil {
+		return nil, err
+	}
 	c := &crew{}
 	for i := range o.Nodes {
 		id := nodes.ID(i + 1)
 		h := hosts[id]
+		// Without the label we can't know: who builds an image by hand need not have it.
+		if build := h.Labels[labelBinary]; build != "" && build != ours.sum {
+			return nil, fmt.Errorf("docker: the containers of the project %s run another build of chaos: make them anew, chaos image && docker-compose up -d n1 n2 n3 …",
+				p.config.Project)
+		}
 		b, m, err := e.take(ctx, id, h.ID)
 		if err != nil {
 			return nil, err
@@ -115,7 +124,7 @@ func (e *engine) lock(ctx context.Context, project, run string, boxes []*box) (L
 		ids = append(ids, b.id)
 	}
 	name := lockPrefix + project
-	labels := map[string]string{labelRun: run, labelOwner: self().String(), labelProject: name, labelHolds: strings.Join(ids, ",")}
+	labels := map[string]string{labelRun: run, labelOwner: self().String(), labelProject: name, labelHolds: strings.Join(ids, ","), labelFolder: boxes[0].dir}
 	r, err := e.VolumeCreate(ctx, client.VolumeCreateOptions{Name: name, Labels: labels})
 	if err != nil {
 		return Leftover{}, fmt.Errorf("docker: locking the project %s: %w", project, err)

@@ -165,6 +165,16 @@ func TestProjectRefused(t *testing.T) {
 	if _, err := p.Launch(t.Context(), nodestest.Talker{}, o); err == nil || !strings.Contains(err.Error(), "NET_ADMIN") {
 		t.Errorf("without a capability: %v", err)
 	}
+	other := filepath.Join(t.TempDir(), "other")
+	b, err := os.ReadFile(fresh.program)
+	if err == nil {
+		err = os.WriteFile(other, append(b, "more"...), 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = New(other, Config{Image: testImage, Project: project}).Launch(t.Context(), nodestest.Talker{}, o)
+	says(t, "by another build", err, "another build", "chaos image")
 	o.Nodes = 4
 	if _, err := p.Launch(t.Context(), nodestest.Talker{}, o); err == nil || !strings.Contains(err.Error(), "n4") {
 		t.Errorf("with a host too few: %v", err)

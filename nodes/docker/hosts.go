@@ -31,6 +31,7 @@ const (
 	labelProject = "chaos.project" // one name for all of it
 	labelHost    = "chaos.host"    // containers: the node's name
 	labelHolds   = "chaos.holds"   // a lock: the containers of others that the run uses
+	labelFolder  = "chaos.folder"  // a lock: the run's folder in each of them
 )
 
 const (

@@ -58,19 +58,7 @@ func BuildImage(ctx context.Context, name, program string, with []string) (Image
 // image makes sure that the engine has the image of our program.
 func (p *Provider) image(ctx context.Context, e *engine, with []string) (Image, error) {
 	image := Image{Name: p.config.Image}
-	program, err := p.path()
-	if err != nil {
-		return image, err
-	}
-	info, err := e.info(ctx)
-	if err != nil {
-		return image, err
-	}
-	arch := architecture(info.Architecture)
-	if program, err = FindBinary(program, arch); err != nil {
-		return image, err
-	}
-	main, err := readContent(program, strings.TrimPrefix(programPath, "/"))
+	main, arch, err := p.ours(ctx, e)
 	if err != nil {
 		return image, err
 	}
@@ -108,6 +96,24 @@ func (p *Provider) image(ctx context.Context, e *engine, with []string) (Image, 
 		_, _ = e.ImageRemove(ctx, old.ID, client.ImageRemoveOptions{})
 	}
 	return image, nil
+}
+
+// ours is our program as the engine's machine can run it.
+func (p *Provider) ours(ctx context.Context, e *engine) (c content, arch string, err error) {
+	program, err := p.path()
+	if err != nil {
+		return c, "", err
+	}
+	info, err := e.info(ctx)
+	if err != nil {
+		return c, "", err
+	}
+	arch = architecture(info.Architecture)
+	if program, err = FindBinary(program, arch); err != nil {
+		return c, arch, err
+	}
+	c, err = readContent(program, strings.TrimPrefix(programPath, "/"))
+	return c, arch, err
 }
 
 // imageLabels say what is inside: equal labels, equal images.

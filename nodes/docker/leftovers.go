@@ -21,11 +21,12 @@ const (
 	kindVolume    = "volume"
 	kindNetwork   = "network"
 	kindFrozen    = "frozen container" // somebody else's, which a run used: it is thawed, not removed
+	kindFiles     = "files"            // a run's, in a container of somebody else
 )
 
 // A Leftover is a thing of a run whose harness is gone.
 type Leftover struct {
-	Kind string // container, volume, network, frozen container
+	Kind string // container, volume, network, frozen container, files
 	Name string
 	Run  string // the run's folder
 
@@ -34,6 +35,7 @@ type Leftover struct {
 	project string
 	state   container.ContainerState
 	holds   string // a lock's: the containers of others that the run used
+	folder  string // a lock's: the run's folder in them
 }
 
 // String names it for people.
@@ -57,17 +59,26 @@ func Clean(ctx context.Context, c Config, dry bool) ([]Leftover, error) {
 		all = slices.DeleteFunc(all, func(l Leftover) bool { return strings.TrimPrefix(l.project, lockPrefix) != c.Project })
 	}
 	dead := orphans(all)
-	frozen, err := e.frozen(ctx, dead)
+	held, err := e.held(ctx, dead)
 	if err != nil {
 		return nil, err
 	}
 	if !dry {
-		for _, f := range frozen { // first: a run's lock must outlive what it tells of
-			err = errors.Join(err, e.thaw(ctx, f.id))
+		for _, h := range held { // first: a run's lock must outlive what it tells of
+			err = errors.Join(err, e.free(ctx, h))
 		}
 		err = errors.Join(err, e.removeAll(ctx, dead))
 	}
-	return append(frozen, dead...), err
+	return append(held, dead...), err
+}
+
+// free thaws a container of somebody else, or removes a run's files from it.
+func (e *engine) free(ctx context.Context, l Leftover) error {
+	if l.kindIs(kindFrozen) {
+		return e.thaw(ctx, l.id)
+	}
+	b := &box{e: e, id: l.id, name: l.Name, dir: l.folder, found: true, ran: true, log: func(string) {}}
+	return b.giveBack(ctx)
 }
 
 // orphans are the things whose run is dead.
@@ -91,8 +102,9 @@ func orphans(all []Leftover) (out []Leftover) {
 
 func (l Leftover) kindIs(kind string) bool { return l.Kind == kind }
 
-// frozen finds the containers of others that dead runs left frozen.
-func (e *engine) frozen(ctx context.Context, dead []Leftover) (out []Leftover, err error) {
+// held finds what dead runs left in the containers of others that they used:
+// that they are frozen, and in those that run the run's files.
+func (e *engine) held(ctx context.Context, dead []Leftover) (out []Leftover, err error) {
 	for _, l := range dead {
 		for _, id := range strings.FieldsFunc(l.holds, func(r rune) bool { return r == ',' }) {
 			r, look := e.ContainerInspect(ctx, id, client.ContainerInspectOptions{})
@@ -103,8 +115,13 @@ func (e *engine) frozen(ctx context.Context, dead []Leftover) (out []Leftover, e
 				err = errors.Join(err, fmt.Errorf("docker: looking at container %s: %w", id, look))
 				continue
 			}
-			if s := r.Container.State; s != nil && s.Paused {
-				out = append(out, Leftover{Kind: kindFrozen, Name: strings.TrimPrefix(r.Container.Name, "/"), Run: l.Run, id: id})
+			name := strings.TrimPrefix(r.Container.Name, "/")
+			s := r.Container.State
+			if s != nil && s.Paused {
+				out = append(out, Leftover{Kind: kindFrozen, Name: name, Run: l.Run, id: id})
+			}
+			if s != nil && s.Running && l.folder != "" {
+				out = append(out, Leftover{Kind: kindFiles, Name: name + ":" + l.folder, Run: l.Run, id: id, folder: l.folder})
 			}
 		}
 	}
@@ -142,7 +159,7 @@ func (e *engine) things(ctx context.Context, label string) (out []Leftover, err 
 
 func labelled(kind, name, id string, labels map[string]string) Leftover {
 	return Leftover{Kind: kind, Name: name, Run: labels[labelRun], id: id, owner: parseOwner(labels[labelOwner]),
-		project: labels[labelProject], holds: labels[labelHolds]}
+		project: labels[labelProject], holds: labels[labelHolds], folder: labels[labelFolder]}
 }
 
 // removeAll removes containers, then volumes, then networks, and looks again.

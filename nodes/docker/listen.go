@@ -25,6 +25,9 @@ const (
 	tryWait     = 3 * time.Second        // for one try
 )
 
+// errNoKey is for agents that would ask for a key that nobody has written.
+var errNoKey = errors.New("docker: --agents needs --key-file: a file in a folder that the hosts have as well, where the key of the run is written")
+
 // A listener is a host whose agent listens at an address.
 type listener struct {
 	addr string
@@ -107,7 +110,7 @@ func (p *Provider) listening(n int) ([]nodes.Member, error) {
 // get at the file: only hosts and control of the run have that folder.
 func (p *Provider) makeKey() (string, error) {
 	if p.config.KeyFile == "" {
-		return "", errors.New("docker: --agents needs --key-file: a file in a folder that the hosts have as well, where the key of the run is written")
+		return "", errNoKey
 	}
 	b := make([]byte, keyBytes)
 	rand.Read(b)

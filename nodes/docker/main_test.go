@@ -2,7 +2,6 @@ package docker
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -35,11 +34,13 @@ func TestMain(m *testing.M) {
 	switch role {
 	case "agent":
 		o := agent.ServeOptions{Log: func(line string) { fmt.Fprintln(os.Stderr, line) }}
-		exit(agent.ServeDoor(context.Background(), standard{os.Stdin, os.Stdout}, o))
+		exit(agent.ServeDoor(context.Background(), agent.Standard(), o))
 	case "wait": // a first process of somebody else's
-		time.Sleep(time.Hour)
+		exit(waiting())
 	case "forget":
 		exit(os.RemoveAll(os.Args[2]))
+	case "list":
+		exit(list(os.Args[2]))
 	case "reach":
 		if c, err := net.DialTimeout("tcp", os.Args[2], reachWait); err == nil {
 			c.Close()
@@ -82,14 +83,6 @@ func exit(err error) {
 	}
 	os.Exit(0)
 }
-
-type standard struct {
-	io.ReadCloser
-	out io.WriteCloser
-}
-
-func (s standard) Write(b []byte) (int, error) { return s.out.Write(b) }
-func (s standard) Close() error                { return errors.Join(s.ReadCloser.Close(), s.out.Close()) }
 
 // required tells whether the person who runs the tests insists on a need.
 func required(need string) bool {
@@ -134,6 +127,33 @@ var staticTests = sync.OnceValues(func() (string, error) {
 	return path, nil
 })
 
+// waitPort is where a process of somebody else's answers.
+const waitPort = "7999"
+
+// waiting takes connections until the end.
+func waiting() error {
+	l, err := net.Listen("tcp", ":"+waitPort)
+	if err != nil {
+		return err
+	}
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return err
+		}
+		c.Close()
+	}
+}
+
+// list prints what is in a folder.
+func list(folder string) error {
+	entries, err := os.ReadDir(folder)
+	for _, e := range entries {
+		fmt.Println(e.Name())
+	}
+	return err
+}
+
 // reachWait is for a connection that may never come about.
 const reachWait = 500 * time.Millisecond
 
@@ -156,16 +176,17 @@ func removeTestImage() error {
 // launchWait is for a node to accept clients; it is no measurement.
 const launchWait = 20 * time.Second
 
-// harness launches a cluster, applies an effect, says so, and waits for its end.
-func harness(dir, program, image, effect string) error {
+// harness launches a cluster, applies effects like cut+frozen, says so, and waits for its end.
+func harness(dir, program, image, kinds string) error {
 	o := nodestest.ProviderOptions(dir, "")
 	o.Lease = testLease
-	c, err := New(program, Config{Image: image}).Launch(context.Background(), nodestest.Talker{}, o)
+	c, err := New(program, Config{Image: image, Project: os.Getenv("CHAOS_TEST_PROJECT")}).Launch(context.Background(), nodestest.Talker{}, o)
 	if err != nil {
 		return err
 	}
-	if effect != "" {
-		e := nodes.Effect{Kind: nodes.EffectKind(effect), Node: 1}
+	var effects []nodes.Effect
+	for _, kind := range strings.Split(kinds, "+") {
+		e := nodes.Effect{Kind: nodes.EffectKind(kind), Node: 1}
 		if e.OnLink() {
 			e.Node, e.From, e.To = 0, 1, 2
 		}
@@ -175,13 +196,14 @@ func harness(dir, program, image, effect string) error {
 		case nodes.Lossy:
 			e.PerMille = 300
 		}
-		ev, err := c.Apply(context.Background(), "hurt", []nodes.Effect{e})
-		if err != nil {
-			return err
-		}
-		if !ev.Proven() {
-			return fmt.Errorf("not proven: %v", ev.Failures())
-		}
+		effects = append(effects, e)
+	}
+	ev, err := c.Apply(context.Background(), "hurt", effects)
+	if err != nil {
+		return err
+	}
+	if !ev.Proven() {
+		return fmt.Errorf("not proven: %v", ev.Failures())
 	}
 	fmt.Println("launched")
 	_, err = io.Copy(io.Discard, os.Stdin)

@@ -26,6 +26,10 @@ var everything = []nodes.EffectKind{nodes.Down, nodes.Frozen, nodes.Cut, nodes.C
 // errNoMachine says why machines can't be hurt where there is no engine to ask.
 var errNoMachine = errors.New("containers are killed and frozen through the engine, which a control service does not have: run it from the host, chaos run --provider docker --project NAME")
 
+// errNoFreezer says why containers can't be frozen.
+var errNoFreezer = errors.New("docker: this engine has no control over cgroups, so it can't freeze a container: the fault pause freezes the node alone; " +
+	"or use an engine with root, or a rootless one on cgroup v2")
+
 // errNotOurs says why machines beside which a sidecar runs are not hurt.
 var errNotOurs = errors.New("docker: the containers are somebody else's: only their links are hurt; without --sidecars machines can be, too")
 
@@ -43,13 +47,13 @@ func (p *Provider) Probe(ctx context.Context, o nodes.Options) nodes.Abilities {
 			t.effects, t.err = p.tryContainer(ctx, o)
 		}
 		if ctx.Err() != nil { // tells nothing of the engine
-			a.Note = ctx.Err().Error()
+			a.Err = fmt.Errorf("docker: %w", ctx.Err())
 			return a
 		}
 		p.tried = t
 	}
 	if p.tried.err != nil {
-		a.Note = p.tried.err.Error()
+		a.Err = p.tried.err
 		for _, k := range everything {
 			a.Effects[k] = p.tried.err
 		}
@@ -112,7 +116,7 @@ func (e *engine) canFreeze(ctx context.Context) error {
 		return err
 	}
 	if info.CgroupDriver == "none" {
-		return errors.New("docker: this engine has no control over cgroups, so it can't freeze a container: use an engine with root, or a rootless one on cgroup v2")
+		return errNoFreezer
 	}
 	return nil
 }

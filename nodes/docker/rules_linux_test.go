@@ -104,6 +104,7 @@ func TestForeignRules(t *testing.T) {
 		"cut":  {Kind: nodes.Cut, From: 1, To: 2},
 		"data": {Kind: nodes.CutData, From: 3, To: 2},
 		"slow": {Kind: nodes.Delayed, From: 1, To: 2, Delay: 20 * time.Millisecond},
+		"rain": {Kind: nodes.Lossy, From: 3, To: 2, PerMille: 300},
 	} {
 		ev, err := c.Apply(t.Context(), name, []nodes.Effect{effect})
 		proven(t, name, ev, err)

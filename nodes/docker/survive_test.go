@@ -173,11 +173,11 @@ func TestHarnessKilled(t *testing.T) {
 	}
 }
 
-// startHarness runs a harness of its own that has applied an effect.
-func startHarness(t *testing.T, p *Provider, dir string, effect nodes.EffectKind) *exec.Cmd {
+// startHarness runs a harness of its own that has applied effects, like cut+frozen.
+func startHarness(t *testing.T, p *Provider, dir string, effects nodes.EffectKind, env ...string) *exec.Cmd {
 	t.Helper()
-	cmd := exec.Command(os.Args[0], "harness", dir, p.program, testImage, string(effect))
-	cmd.Stderr = os.Stderr
+	cmd := exec.Command(os.Args[0], "harness", dir, p.program, testImage, string(effects))
+	cmd.Stderr, cmd.Env = os.Stderr, append(os.Environ(), env...)
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -192,6 +192,13 @@ func startHarness(t *testing.T, p *Provider, dir string, effect nodes.EffectKind
 	t.Cleanup(func() {
 		stdin.Close()
 		cmd.Process.Kill()
+		cmd.Wait()
+		if t.Failed() { // else it was looked that nothing is left
+			e := testEngine(t)
+			if err := e.removeAll(context.Background(), ofRun(t, e, dir)); err != nil {
+				t.Error(err)
+			}
+		}
 	})
 	if line, err := bufio.NewReader(stdout).ReadString('\n'); err != nil || line != "launched\n" {
 		t.Fatalf("the harness says %q, %v", line, err)
@@ -309,10 +316,16 @@ func TestOverlap(t *testing.T) {
 		"kill":   {{Kind: nodes.Down, Node: 2}},
 		"down":   {{Kind: nodes.MachineDown, Node: 2}},
 		"frozen": {{Kind: nodes.MachineFrozen, Node: 2}},
+		"pause":  {{Kind: nodes.Frozen, Node: 2}},
+		"slow":   {{Kind: nodes.Delayed, From: 1, To: 2, Delay: 20 * time.Millisecond}},
+		"lossy":  {{Kind: nodes.Lossy, From: 1, To: 2, PerMille: 300}},
 	}
 	for _, order := range [][]string{
 		{"cut", "down", "-cut", "-down"}, {"cut", "down", "-down", "-cut"},
 		{"down", "cut", "-down", "-cut"}, {"frozen", "cut", "-frozen", "-cut"}, {"cut", "frozen", "-cut", "-frozen"},
+		{"pause", "kill", "-pause", "-kill"}, {"kill", "pause", "-pause", "-kill"}, {"pause", "cut", "-pause", "-cut"},
+		{"cut", "pause", "-cut", "-pause"}, {"slow", "lossy", "-slow", "-lossy"}, {"slow", "lossy", "-lossy", "-slow"},
+		{"cut", "slow", "-cut", "-slow"}, {"slow", "kill", "-kill", "-slow"},
 		{"kill", "down", "-down", "-kill"}, {"frozen", "down", "-frozen", "-down"}, {"down", "frozen", "-down", "-frozen"},
 	} {
 		for _, step := range order {

@@ -85,7 +85,7 @@ func eachNetwork(t *testing.T, do func(t *testing.T, network string)) {
 	t.Run(Relay, func(t *testing.T) { do(t, Relay) })
 }
 
-// A harness that is killed leaves no process and no namespace.
+// A harness that is killed in the middle of faults leaves no process and no namespace.
 func TestHarnessKilled(t *testing.T) {
 	eachNetwork(t, func(t *testing.T, network string) {
 		dir := t.TempDir()
@@ -109,7 +109,7 @@ func TestHarnessKilled(t *testing.T) {
 		}
 		pids := processesOf(t, dir)
 		namespaces := namespacesOf(pids)
-		if want := 6; len(pids) < want { // agents and nodes; a hub
+		if want := 5; len(pids) < want { // agents, and nodes but the one that is down; a hub
 			t.Fatalf("%d processes of the run, want at least %d", len(pids), want)
 		}
 		if want := 4; network == Namespaces && len(namespaces) != want { // hosts and the hub
@@ -176,12 +176,13 @@ func (unstartable) Exec(nodes.Member, []nodes.Member, string, nodes.Options) nod
 	return nodes.Exec{Path: "/there/is/no/such/program", Ready: nodes.ClientPort}
 }
 
-// An agent that is killed takes its node along; both come back, brought to what
-// is wanted, and the gap is told.
+// Agents that are killed take their nodes along; all come back, brought to what
+// is wanted, and the gap is told of what the agents held: relays hold their links
+// up meanwhile.
 func TestAgentKilled(t *testing.T) {
 	eachNetwork(t, func(t *testing.T, network string) {
-		dir := t.TempDir()
-		c, err := New("").Launch(t.Context(), nodestest.Talker{}, nodestest.ProviderOptions(dir, network))
+		p, o := New(""), nodestest.ProviderOptions(t.TempDir(), network)
+		c, err := p.Launch(t.Context(), nodestest.Talker{}, o)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -190,55 +191,41 @@ func TestAgentKilled(t *testing.T) {
 				t.Error(err)
 			}
 		}()
-		ev, err := c.Apply(t.Context(), "freeze", []nodes.Effect{{Kind: nodes.Frozen, Node: 1}})
-		if err != nil || !ev.Proven() {
-			t.Fatal(err, ev.Failures())
-		}
-		before := processesOf(t, dir)
-		killed := agentOf(t, before)
-		if err := syscall.Kill(killed, syscall.SIGKILL); err != nil {
-			t.Fatal(err)
-		}
-		if i := <-c.Incidents(); i.Kind != "agent-lost" {
-			t.Errorf("told first: %+v", i)
-		}
-		until(t, "as many processes as before", func() bool {
-			now := processesOf(t, dir)
-			return len(now) == len(before) && !slices.Contains(now, killed)
-		})
-		until(t, "the agent is back", func() bool {
-			ev, err = c.Verify(t.Context(), "freeze")
-			return err == nil && !slices.ContainsFunc(ev.Proofs, func(p nodes.Proof) bool { return !p.Holds })
-		})
-		if len(ev.Gaps) == 0 {
-			t.Error("the agent was gone, and no gap is told")
-		}
-		if ev, err := c.Revert(t.Context(), "freeze"); err != nil || !ev.Proven() {
-			t.Error(err, ev.Failures())
-		}
+		able := p.Probe(t.Context(), o)
+		nodestest.Survive(t, c, able, func(t *testing.T) {
+			before := processesOf(t, o.Dir)
+			killed := agentsOf(t, before)
+			for _, pid := range killed {
+				if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+					t.Fatal(err)
+				}
+			}
+			nodestest.AgentLost(t, c)
+			until(t, "as many processes as before", func() bool {
+				now := processesOf(t, o.Dir)
+				return len(now) == len(before) && !slices.ContainsFunc(killed, func(pid int) bool { return slices.Contains(now, pid) })
+			})
+		}, func(name string) bool { return network == Namespaces || name == "kill" || name == "pause" })
+		nodestest.Overlaps(t, c, able, false)
 	})
 }
 
-// agentOf finds the agent of n1: the parent of the process in its folder.
-func agentOf(t *testing.T, pids []int) int {
+// agentsOf finds the agents of three nodes.
+func agentsOf(t *testing.T, pids []int) (out []int) {
 	t.Helper()
 	for _, pid := range pids {
-		if cwd, err := os.Readlink(proc(pid, "cwd")); err != nil || filepath.Base(cwd) != "n1" {
-			continue
-		}
-		b, err := os.ReadFile(proc(pid, "stat"))
+		b, err := os.ReadFile(proc(pid, "cmdline"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		fields := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
-		parent, err := strconv.Atoi(fields[1])
-		if err != nil {
-			t.Fatal(err)
+		if words := strings.Split(string(b), "\x00"); len(words) > 1 && words[1] == "agent" {
+			out = append(out, pid)
 		}
-		return parent
 	}
-	t.Fatalf("none of %v runs in the folder of n1", pids)
-	return 0
+	if len(out) != 3 {
+		t.Fatalf("agents %v among %v", out, pids)
+	}
+	return out
 }
 
 // What carries the marks of a run whose harness is gone is found and killed.

@@ -2,7 +2,6 @@ package local
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -27,7 +26,7 @@ func TestMain(m *testing.M) {
 		exit(Hub())
 	case "agent":
 		o := agent.ServeOptions{Log: func(line string) { fmt.Fprintln(os.Stderr, line) }}
-		exit(agent.Serve(context.Background(), standard{os.Stdin, os.Stdout}, o))
+		exit(agent.Serve(context.Background(), agent.Standard(), o))
 	case "harness":
 		exit(harness(os.Args[2], os.Args[3]))
 	}
@@ -42,14 +41,6 @@ func exit(err error) {
 	os.Exit(0)
 }
 
-type standard struct {
-	io.ReadCloser
-	out io.WriteCloser
-}
-
-func (s standard) Write(b []byte) (int, error) { return s.out.Write(b) }
-func (s standard) Close() error                { return errors.Join(s.ReadCloser.Close(), s.out.Close()) }
-
 // required tells whether the person who runs the tests insists on a need.
 func required(need string) bool {
 	return strings.Contains(os.Getenv("CHAOS_REQUIRE"), need)
@@ -58,9 +49,10 @@ func required(need string) bool {
 // launchWait is for a node to accept clients; it is no measurement.
 const launchWait = 20 * time.Second
 
-// harness launches a cluster, says so, and waits for its end.
+// harness launches a cluster, hurts it in every way, says so, and waits for its end.
 func harness(dir, network string) error {
-	c, err := New("").Launch(context.Background(), nodestest.Talker{}, nodestest.ProviderOptions(dir, network))
+	p, o := New(""), nodestest.ProviderOptions(dir, network)
+	c, err := p.Launch(context.Background(), nodestest.Talker{}, o)
 	if err != nil {
 		return err
 	}
@@ -73,6 +65,11 @@ func harness(dir, network string) error {
 			return err
 		}
 		conn.Close()
+	}
+	for name, effects := range nodestest.Hurts(p.Probe(context.Background(), o)) {
+		if ev, err := c.Apply(context.Background(), name, effects); err != nil || !ev.Proven() {
+			return fmt.Errorf("%s: %v, %w", name, ev.Failures(), err)
+		}
 	}
 	fmt.Println("launched")
 	_, err = io.Copy(io.Discard, os.Stdin)

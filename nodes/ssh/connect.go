@@ -73,17 +73,17 @@ func (d *dialer) connect(ctx context.Context, way []target) (*connection, error)
 
 // hop logs in to one server, through another one where there is one.
 func (d *dialer) hop(ctx context.Context, through *ssh.Client, t target) (*ssh.Client, error) {
-	ctx, cancel := context.WithTimeout(ctx, connectWait)
-	defer cancel()
 	keeper, err := newDoorkeeper(t)
 	if err != nil {
 		return nil, err
 	}
-	l, err := d.keys.login(t)
+	l, err := d.keys.login(ctx, t) // a person may think about a passphrase
 	if err != nil {
 		return nil, err
 	}
 	defer l.close()
+	ctx, cancel := context.WithTimeout(ctx, connectWait)
+	defer cancel()
 	conn, err := reach(ctx, through, t)
 	if err != nil {
 		return nil, err

@@ -144,17 +144,23 @@ func (c *checkup) examine(ctx context.Context, all []*remote) {
 	sent := time.Now()
 	a, err := r.ask(ctx, q)
 	back := time.Now()
-	if !c.add("program", strings.TrimSpace(r.program+" "+a.Kernel), err) {
+	if !c.add("program", strings.TrimPrefix(r.program, r.facts.folder+"/"), err) {
 		return
 	}
+	c.add("kernel", a.Kernel, nil)
+	before, same := "", "" // of kinds that lack the same, one tells it
 	for _, e := range []struct {
 		kind nodes.EffectKind
 		what string
 	}{{nodes.Down, "kill and pause"}, {nodes.Cut, "nftables (cuts)"}, {nodes.Delayed, "NFQUEUE (weather)"}, {nodes.Duplicated, "packet sockets (doubling)"}} {
 		why, asked := a.Effects[e.kind]
 		err = nil
-		if why != "" || !asked {
+		switch {
+		case why != "" && why == before:
+			err = fmt.Errorf("as %s", same)
+		case why != "" || !asked:
 			err = fmt.Errorf("%s%s", why, r.plainRemedy())
+			before, same = why, e.what
 		}
 		c.add(e.what, "", err)
 	}

@@ -2,6 +2,7 @@ package ssh
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -30,7 +31,7 @@ type Config struct {
 	// Home is the folder in which .ssh lies; "": the user's own.
 	Home string
 	// Ask asks the person for a passphrase; nil: on the terminal, where there is one.
-	Ask func(prompt string) ([]byte, error)
+	Ask func(ctx context.Context, prompt string) ([]byte, error)
 	// Log takes one line for the person who watches; may be nil.
 	Log func(string)
 }
@@ -65,12 +66,12 @@ func readHosts(name string) ([]entry, error) {
 	}
 	f, err := os.Open(name)
 	if err != nil {
-		return nil, fmt.Errorf("ssh: the hosts file: %w", err)
+		return nil, fmt.Errorf("ssh: the hosts file: %w; remedy: docs/ssh.md shows one", err)
 	}
 	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, hostsFileMax+1))
 	if err != nil {
-		return nil, fmt.Errorf("ssh: the hosts file: %w", err)
+		return nil, fmt.Errorf("ssh: the hosts file: %w; remedy: docs/ssh.md shows one", err)
 	}
 	if len(b) > hostsFileMax {
 		return nil, fmt.Errorf("ssh: the hosts file %s is larger than %d bytes", name, hostsFileMax)

@@ -2,6 +2,7 @@ package ssh
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -23,7 +24,7 @@ const (
 
 // A keyring opens private keys, and asks for each passphrase at most once.
 type keyring struct {
-	ask func(prompt string) ([]byte, error) // nil: the terminal
+	ask func(ctx context.Context, prompt string) ([]byte, error) // nil: the terminal
 	mu  sync.Mutex
 	met map[string]opened // by path
 }
@@ -53,7 +54,7 @@ func (l *login) methods() []ssh.AuthMethod {
 
 // login gathers the keys for one server: named files first, then what the SSH
 // agent holds.
-func (k *keyring) login(t target) (*login, error) {
+func (k *keyring) login(ctx context.Context, t target) (*login, error) {
 	l := &login{}
 	held, err := l.askAgent(t)
 	if err != nil {
@@ -71,7 +72,7 @@ func (k *keyring) login(t target) (*login, error) {
 		case errors.Is(err, errLocked) && !f.must:
 			locked = append(locked, f)
 		case errors.Is(err, errLocked):
-			if signer, err = k.unlock(f.path); err != nil {
+			if signer, err = k.unlock(ctx, f.path); err != nil {
 				l.close()
 				return nil, err
 			}
@@ -79,24 +80,24 @@ func (k *keyring) login(t target) (*login, error) {
 			l.tried = append(l.tried, f.path)
 		default:
 			l.close()
-			return nil, fmt.Errorf("ssh: the key for %s: %w", t, err)
+			return nil, fmt.Errorf("ssh: the key for %s: %w; remedy: name the right file by key: in the hosts file", t, err)
 		}
 	}
 	l.signers = append(l.signers, held...)
 	if len(held) > 0 {
 		l.tried = append(l.tried, fmt.Sprintf("%d keys of the SSH agent", len(held)))
 	}
-	return l, k.lastResort(l, t, locked)
+	return l, k.lastResort(ctx, l, t, locked)
 }
 
 // lastResort asks for passphrases of keys that nobody named, where there is
 // nothing else to show.
-func (k *keyring) lastResort(l *login, t target, locked []keyFile) error {
+func (k *keyring) lastResort(ctx context.Context, l *login, t target, locked []keyFile) error {
 	if len(l.signers) > 0 {
 		return nil
 	}
 	for _, f := range locked {
-		signer, err := k.unlock(f.path)
+		signer, err := k.unlock(ctx, f.path)
 		if err != nil {
 			l.close()
 			return err
@@ -197,14 +198,14 @@ func readKeyFile(path string) ([]byte, error) {
 
 // unlock asks for a key's passphrase. The answer, or that there was none, counts
 // for every host.
-func (k *keyring) unlock(path string) (ssh.Signer, error) {
+func (k *keyring) unlock(ctx context.Context, path string) (ssh.Signer, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if o, ok := k.met[path]; ok {
 		return o.signer, o.err
 	}
 	o := opened{}
-	o.signer, o.err = k.askFor(path)
+	o.signer, o.err = k.askFor(ctx, path)
 	if k.met == nil {
 		k.met = map[string]opened{}
 	}
@@ -212,7 +213,7 @@ func (k *keyring) unlock(path string) (ssh.Signer, error) {
 	return o.signer, o.err
 }
 
-func (k *keyring) askFor(path string) (ssh.Signer, error) {
+func (k *keyring) askFor(ctx context.Context, path string) (ssh.Signer, error) {
 	b, err := readKeyFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("ssh: %w", err)
@@ -221,8 +222,12 @@ func (k *keyring) askFor(path string) (ssh.Signer, error) {
 	if ask == nil {
 		ask = askTerminal
 	}
+	prompt := "passphrase of " + path + ": "
 	for range secretTries {
-		secret, err := ask("passphrase of " + path + ": ")
+		secret, err := ask(ctx, prompt)
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("ssh: the passphrase of %s: %w", path, ctx.Err())
+		}
 		if err != nil {
 			return nil, fmt.Errorf("ssh: the key %s is encrypted, and its passphrase can't be asked for: %w; remedy: ssh-add %s, run chaos on a terminal, or use a key without a passphrase", path, err, path)
 		}
@@ -231,18 +236,41 @@ func (k *keyring) askFor(path string) (ssh.Signer, error) {
 		if err == nil {
 			return signer, nil
 		}
+		prompt = "that does not open it; passphrase of " + path + ": "
 	}
 	return nil, fmt.Errorf("ssh: no passphrase opened the key %s in %d tries", path, secretTries)
 }
 
-// askTerminal asks where the person sits, whatever became of standard input.
-func askTerminal(prompt string) ([]byte, error) {
+// askTerminal asks where the person sits, whatever became of standard input. When
+// ctx ends before the answer the terminal is left as it was; who still reads there
+// ends with the process.
+func askTerminal(ctx context.Context, prompt string) ([]byte, error) {
 	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
 	if err != nil {
 		return nil, errors.New("there is no terminal")
 	}
-	defer tty.Close()
+	fd := int(tty.Fd())
+	before, err := term.GetState(fd)
+	if err != nil {
+		tty.Close()
+		return nil, err
+	}
 	fmt.Fprint(tty, prompt)
-	defer fmt.Fprintln(tty)
-	return term.ReadPassword(int(tty.Fd()))
+	type answer struct {
+		secret []byte
+		err    error
+	}
+	got := make(chan answer, 1)
+	go func() {
+		defer tty.Close()
+		defer fmt.Fprintln(tty)
+		secret, err := term.ReadPassword(fd)
+		got <- answer{secret, err}
+	}()
+	select {
+	case a := <-got:
+		return a.secret, a.err
+	case <-ctx.Done():
+		return nil, errors.Join(ctx.Err(), term.Restore(fd, before))
+	}
 }

@@ -1,6 +1,7 @@
 package ssh_test
 
 import (
+	"bytes"
 	"context"
 	"io/fs"
 	"os"
@@ -120,5 +121,53 @@ func TestCommand(t *testing.T) {
 	t.Log(chaos("clean"))
 	if left := chaos("clean"); !strings.Contains(left, "nothing is left") {
 		t.Error(left)
+	}
+}
+
+// What is wrong is said by the command once, with a remedy, and its status tells
+// what was asked for wrongly from what is wrong with a host.
+func TestCommandRefuses(t *testing.T) {
+	long(t)
+	path, dir := program(t), t.TempDir()
+	for name, test := range map[string]struct {
+		more string // of the hosts' settings
+		user string // not root
+		text string // instead of the hosts file
+		code int
+		want string
+	}{
+		"no rights":    {more: "sudo: true", user: "plain", code: 2, want: "NOPASSWD"},
+		"no key":       {more: "key: /there/is/none", code: 2, want: "remedy: name the right file"},
+		"wrong port":   {more: "port: 23", code: 2, want: "remedy: check address"},
+		"a mistake":    {text: "hosts:\n- name: h1\n  adress: h1\n", code: 64, want: `hosts.yaml:3: unknown field "adress"`},
+		"no such host": {text: "hosts:\n- name: nowhere\n  address: nowhere.invalid\n- name: n2\n- name: n3\n", code: 2, want: "remedy: check address"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			hosts, home := ssh.LabFiles(t, 3, test.more)
+			if test.text != "" {
+				hosts = filepath.Join(t.TempDir(), "hosts.yaml")
+				if err := os.WriteFile(hosts, []byte(test.text), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if test.user != "" {
+				b, err := os.ReadFile(hosts)
+				if err == nil {
+					err = os.WriteFile(hosts, bytes.Replace(b, []byte("user: root"), []byte("user: "+test.user), 1), 0o644)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			cmd := exec.CommandContext(t.Context(), path, "run", "--provider", "ssh", "--hosts", hosts, "--nodes", "3", "--duration", "5s")
+			cmd.Dir, cmd.Env = dir, append(os.Environ(), "HOME="+home, "SSH_AUTH_SOCK=", "NO_COLOR=1")
+			out, _ := cmd.CombinedOutput()
+			if got := cmd.ProcessState.ExitCode(); got != test.code {
+				t.Errorf("exit status %d, want %d", got, test.code)
+			}
+			if n := strings.Count(string(out), test.want); n == 0 || n > 3 { // at most once for each host
+				t.Errorf("%d times %q in\n%s", n, test.want, out)
+			}
+		})
 	}
 }

@@ -2,9 +2,7 @@ package ssh
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 	"testing"
@@ -24,7 +22,7 @@ func TestMain(m *testing.M) {
 	switch role {
 	case "agent":
 		o := agent.ServeOptions{Log: func(line string) { fmt.Fprintln(os.Stderr, line) }}
-		exit(agent.ServeDoor(context.Background(), standard{os.Stdin, os.Stdout}, o))
+		exit(agent.ServeDoor(context.Background(), agent.Standard(), o))
 	case "host":
 		exit(Host(context.Background(), os.Stdin, os.Stdout))
 	}
@@ -40,14 +38,6 @@ func exit(err error) {
 	}
 	os.Exit(0)
 }
-
-type standard struct {
-	io.ReadCloser
-	out io.WriteCloser
-}
-
-func (s standard) Write(b []byte) (int, error) { return s.out.Write(b) }
-func (s standard) Close() error                { return errors.Join(s.ReadCloser.Close(), s.out.Close()) }
 
 // required tells whether the person who runs the tests insists on a need.
 func required(need string) bool {

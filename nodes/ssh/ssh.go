@@ -125,7 +125,7 @@ func (p *Provider) Probe(ctx context.Context, o nodes.Options) nodes.Abilities {
 
 // unable says of every kind of effect why it can't be brought about.
 func unable(why error) nodes.Abilities {
-	a := nodes.Abilities{Network: Firewall, Note: why.Error(), Effects: map[nodes.EffectKind]error{}}
+	a := nodes.Abilities{Network: Firewall, Err: why, Effects: map[nodes.EffectKind]error{}}
 	for _, k := range []nodes.EffectKind{
 		nodes.Down, nodes.Frozen, nodes.Cut, nodes.CutData, nodes.Delayed, nodes.Lossy, nodes.Duplicated, nodes.Reordered, nodes.Limited,
 	} {

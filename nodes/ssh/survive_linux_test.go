@@ -21,20 +21,8 @@ import (
 	"chaos/nodes/nodestest"
 )
 
-// surviveLease is what these tests give: short, so that they are.
-const surviveLease = 2 * time.Second
-
-// hurtful is every kind of hurt at once, on three nodes.
-func hurtful() map[string][]nodes.Effect {
-	return map[string][]nodes.Effect{
-		"down":      {{Kind: nodes.Down, Node: 1}},
-		"frozen":    {{Kind: nodes.Frozen, Node: 2}},
-		"partition": {{Kind: nodes.Cut, From: 1, To: 3}, {Kind: nodes.Cut, From: 3, To: 1}, {Kind: nodes.CutData, From: 3, To: 2}},
-		"clients":   {{Kind: nodes.Cut, From: nodes.Clients, To: 3}},
-		"lossy":     {{Kind: nodes.Lossy, From: 2, To: 1, PerMille: 300}},
-		"slow":      {{Kind: nodes.Delayed, From: 1, To: 2, Delay: 50 * time.Millisecond}},
-	}
-}
+// surviveLease is what these tests give.
+const surviveLease = nodestest.SurviveLease
 
 // LabProvider is a provider of count machines of the lab, for tests outside of
 // this package.
@@ -60,9 +48,9 @@ func harness(hosts string, args []string) error {
 	if err != nil {
 		return err
 	}
-	for name, effects := range hurtful() {
+	for name, effects := range nodestest.Hurts(p.Probe(context.Background(), o)) {
 		ev, err := c.Apply(context.Background(), name, effects)
-		if err != nil || (name == "down" || name == "partition") && !ev.Proven() {
+		if err != nil || !ev.Proven() {
 			return fmt.Errorf("%s: %v, %w", name, ev.Failures(), err)
 		}
 	}
@@ -147,12 +135,6 @@ func (m *labMachine) blocked(t testing.TB) int {
 // bare tells what is left on the machine beside folders.
 func (m *labMachine) bare(t testing.TB) bool {
 	return len(m.processes(t, true)) == 0 && len(m.processes(t, false)) == 0 && m.tables(t) == ""
-}
-
-// healed tells that nothing is wrong with the machine any more, and no node runs.
-// The agent's process may wait for a connection that nobody will end.
-func (m *labMachine) healed(t testing.TB) bool {
-	return len(m.processes(t, false)) == 0 && m.tables(t) == ""
 }
 
 // cutOff drops every packet between the tests and a machine, and returns what
@@ -277,23 +259,26 @@ func TestEverythingDies(t *testing.T) {
 	cut := time.Now()
 	cmd.Process.Kill()
 	cmd.Wait()
-	third := l.hosts[2]
-	if third.blocked(t) == 0 {
-		t.Error("nothing is blocked on h3 although its agent lives and it can't have heard")
+	for _, m := range l.hosts[1:3] { // h2 is slow and cut, with a node that is frozen; h3 is lossy and cut
+		if m.blocked(t) == 0 {
+			t.Errorf("nothing is blocked on %s although its agent lives and it can't have heard", m.spec.Name)
+		}
+		for _, pid := range m.processes(t, true) {
+			syscall.Kill(pid, syscall.SIGKILL)
+		}
 	}
-	for _, pid := range third.processes(t, true) {
-		syscall.Kill(pid, syscall.SIGKILL)
+	for _, m := range l.hosts[1:3] {
+		until(t, "the kernel ends the cuts of "+m.spec.Name, func() bool { return m.blocked(t) == 0 })
+		t.Logf("the kernel ended cuts after %s", time.Since(cut).Round(time.Millisecond))
+		if m.tables(t) == "" {
+			t.Errorf("the table of %s is gone, though nobody is left who could remove it", m.spec.Name)
+		}
+		if nodes := m.processes(t, false); len(nodes) > 0 {
+			t.Errorf("the node of %s outlived its agent: %v", m.spec.Name, nodes)
+		}
 	}
-	until(t, "the kernel ends the cuts of h3", func() bool { return third.blocked(t) == 0 })
-	t.Logf("the kernel ended cuts after %s", time.Since(cut).Round(time.Millisecond))
-	if third.tables(t) == "" {
-		t.Error("the table of h3 is gone, though nobody is left who could remove it")
-	}
-	if nodes := third.processes(t, false); len(nodes) > 0 {
-		t.Errorf("the node outlived its agent: %v", nodes)
-	}
-	for _, m := range l.hosts[:2] {
-		until(t, m.spec.Name+" is healed", func() bool { return m.healed(t) })
+	for _, m := range l.hosts[:1] {
+		until(t, m.spec.Name+" is bare", func() bool { return m.bare(t) })
 	}
 	t.Logf("leases ended the rest after %s", time.Since(cut).Round(time.Millisecond))
 	for _, mend := range mends {
@@ -308,11 +293,18 @@ func TestEverythingDies(t *testing.T) {
 }
 
 // survivor is a cluster with a short lease.
-func survivor(t *testing.T, l *lab) nodes.Cluster {
+func survivor(t *testing.T, l *lab) (nodes.Cluster, nodes.Abilities) {
 	t.Helper()
 	o := nodestest.ProviderOptions(t.TempDir(), "")
 	o.Lease, o.Log = surviveLease, func(line string) { t.Log(line) }
-	c, err := l.provider(t, 3).Launch(t.Context(), nodestest.Talker{}, o)
+	p := l.provider(t, 3)
+	able := p.Probe(t.Context(), o)
+	for _, kind := range []nodes.EffectKind{nodes.Cut, nodes.Delayed, nodes.Lossy} {
+		if why := able.Effects[kind]; why != nil {
+			t.Fatalf("the machines can't do %s: %v", kind, why)
+		}
+	}
+	c, err := p.Launch(t.Context(), nodestest.Talker{}, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -326,7 +318,7 @@ func survivor(t *testing.T, l *lab) nodes.Cluster {
 			}
 		}
 	})
-	return c
+	return c, able
 }
 
 func proven(t *testing.T, what string, ev nodes.Evidence, err error) {
@@ -352,50 +344,140 @@ func back(t *testing.T, c nodes.Cluster, injection string) {
 	proven(t, "revert", ev, err)
 }
 
-// A host whose connection dies heals itself within the lease; when it can be
-// reached again it is brought to what is wanted, and the gap is told.
-func TestConnectionCut(t *testing.T) {
+// everything is every hurt: agents hold them all up.
+func everything(string) bool { return true }
+
+// Hosts whose network dies heal themselves within the lease, and one lease later
+// have not even an agent; when they can be reached again they are brought to what
+// is wanted, and the gap is told.
+func TestNetworkDies(t *testing.T) {
 	l := needLab(t)
-	c := survivor(t, l)
-	ev, err := c.Apply(t.Context(), "part", []nodes.Effect{
-		{Kind: nodes.Cut, From: 1, To: 2}, {Kind: nodes.Cut, From: 2, To: 1}, {Kind: nodes.Frozen, Node: 1},
-	})
-	proven(t, "apply", ev, err)
-	first := l.hosts[0]
-	mend := l.cutOff(t, first)
-	began := time.Now()
-	until(t, "h1 is healed", func() bool { return first.healed(t) })
-	t.Logf("healed after %s, with a lease of %s", time.Since(began).Round(time.Millisecond), surviveLease)
-	mend()
-	back(t, c, "part")
-	t.Logf("back after %s", time.Since(began).Round(time.Millisecond))
+	c, able := survivor(t, l)
+	nodestest.Survive(t, c, able, func(t *testing.T) {
+		var mends []func()
+		for _, m := range l.hosts[:3] {
+			mends = append(mends, l.cutOff(t, m))
+		}
+		began := time.Now()
+		agents := map[string]int{}
+		for _, m := range l.hosts[:3] {
+			until(t, m.spec.Name+" is healed", func() bool { return len(m.processes(t, false)) == 0 && m.tables(t) == "" })
+			agents[m.spec.Name] = len(m.processes(t, true))
+		}
+		healed := time.Since(began)
+		for name, n := range agents {
+			if n == 0 && healed < 3*surviveLease/2 {
+				t.Errorf("the agent of %s ended together with its lease, before anybody could come back", name)
+			}
+		}
+		for _, m := range l.hosts[:3] {
+			until(t, m.spec.Name+" is bare", func() bool { return m.bare(t) })
+		}
+		bare := time.Since(began)
+		t.Logf("healed after %s, bare after %s, with a lease of %s", healed.Round(time.Millisecond), bare.Round(time.Millisecond), surviveLease)
+		if bare > 3*surviveLease {
+			t.Errorf("agents were there %s after their network died", bare)
+		}
+		for _, mend := range mends {
+			mend()
+		}
+	}, everything)
 }
 
-// An agent that is killed takes its node along; both come back.
+// Connections that are cut end what they carried at once; hosts are reached
+// again and brought to what is wanted.
+func TestConnectionCut(t *testing.T) {
+	l := needLab(t)
+	c, able := survivor(t, l)
+	nodestest.Survive(t, c, able, func(t *testing.T) {
+		for _, m := range l.hosts[:3] {
+			m.hangUp(t)
+		}
+	}, everything)
+}
+
+// hangUp ends the servers of the sessions that the machine's agents run in.
+func (m *labMachine) hangUp(t *testing.T) {
+	t.Helper()
+	for _, pid := range m.processes(t, true) {
+		b, err := os.ReadFile(proc(pid, "stat"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		parent, err := strconv.Atoi(strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))[1])
+		if err == nil {
+			b, err = os.ReadFile(proc(parent, "comm"))
+		}
+		if err != nil || strings.TrimSpace(string(b)) != "sshd" {
+			t.Fatalf("agent %d is a child of %d, %q, %v", pid, parent, b, err)
+		}
+		if err := syscall.Kill(parent, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A harness that is frozen finds its hosts healed when it wakes, whether their
+// agents have ended meanwhile or not, and hurts them again.
+func TestHarnessFrozen(t *testing.T) {
+	l := needLab(t)
+	for name, asleep := range map[string]time.Duration{"a lease and a half": surviveLease * 3 / 2, "three leases": 3 * surviveLease} {
+		t.Run(name, func(t *testing.T) {
+			cmd := startHarness(t, l, l.hostsFile(t, 3))
+			before := l.agents(t, 3)
+			if err := cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(asleep)
+			for _, m := range l.hosts[:3] {
+				if len(m.processes(t, false)) > 0 || m.tables(t) != "" {
+					t.Errorf("%s is hurt though its harness is silent: nodes %v, tables %q", m.spec.Name, m.processes(t, false), m.tables(t))
+				}
+			}
+			during := l.agents(t, 3)
+			if stays := asleep < 2*surviveLease; stays && !slices.Equal(before, during) || !stays && len(during) > 0 {
+				t.Errorf("agents %v, then %v", before, during)
+			}
+			if err := cmd.Process.Signal(syscall.SIGCONT); err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range l.hosts[1:3] {
+				until(t, m.spec.Name+" has its node again", func() bool { return len(m.processes(t, false)) > 0 })
+			}
+			until(t, "h3 is hurt again", func() bool { return l.hosts[2].blocked(t) > 0 })
+			if after := l.agents(t, 3); asleep < 2*surviveLease && !slices.Equal(before, after) {
+				t.Errorf("agents %v, then %v", before, after)
+			}
+		})
+	}
+}
+
+// agents lists those of the first count machines.
+func (l *lab) agents(t *testing.T, count int) (out []int) {
+	for _, m := range l.hosts[:count] {
+		out = append(out, m.processes(t, true)...)
+	}
+	return out
+}
+
+// Agents that are killed take their nodes along; all come back.
 func TestAgentKilled(t *testing.T) {
 	l := needLab(t)
-	c := survivor(t, l)
-	ev, err := c.Apply(t.Context(), "part", []nodes.Effect{
-		{Kind: nodes.Cut, From: 3, To: 1}, {Kind: nodes.Frozen, Node: 1},
-	})
-	proven(t, "apply", ev, err)
-	agents := l.hosts[0].processes(t, true)
-	if len(agents) != 1 {
-		t.Fatalf("agents %v", agents)
-	}
-	if err := syscall.Kill(agents[0], syscall.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
-	if i := <-c.Incidents(); i.Kind != "agent-lost" {
-		t.Errorf("told first: %+v", i)
-	}
-	back(t, c, "part")
+	c, able := survivor(t, l)
+	nodestest.Survive(t, c, able, func(t *testing.T) {
+		for _, pid := range l.agents(t, 3) {
+			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+		}
+		nodestest.AgentLost(t, c)
+	}, everything)
 }
 
 // An agent that hangs is replaced, together with the node that it holds.
 func TestAgentStuck(t *testing.T) {
 	l := needLab(t)
-	c := survivor(t, l)
+	c, _ := survivor(t, l)
 	ev, err := c.Apply(t.Context(), "part", []nodes.Effect{{Kind: nodes.Cut, From: 3, To: 1}})
 	proven(t, "apply", ev, err)
 	first := l.hosts[0]
@@ -419,22 +501,8 @@ func TestAgentStuck(t *testing.T) {
 
 // Two faults on one node end in either order, and neither undoes the other.
 func TestOverlap(t *testing.T) {
-	l := needLab(t)
-	c := survivor(t, l)
-	a := []nodes.Effect{{Kind: nodes.Frozen, Node: 1}, {Kind: nodes.Cut, From: 2, To: 1}}
-	b := []nodes.Effect{{Kind: nodes.Cut, From: 2, To: 1}, {Kind: nodes.Cut, From: 3, To: 1}, {Kind: nodes.Frozen, Node: 1}}
-	for _, order := range [][]string{{"a", "b"}, {"b", "a"}} {
-		ev, err := c.Apply(t.Context(), "a", a)
-		proven(t, "apply a", ev, err)
-		ev, err = c.Apply(t.Context(), "b", b)
-		proven(t, "apply b", ev, err)
-		ev, err = c.Revert(t.Context(), order[0])
-		proven(t, "revert "+order[0], ev, err)
-		ev, err = c.Verify(t.Context(), order[1])
-		proven(t, "verify "+order[1], ev, err)
-		ev, err = c.Revert(t.Context(), order[1])
-		proven(t, "revert "+order[1], ev, err)
-	}
+	c, able := survivor(t, needLab(t))
+	nodestest.Overlaps(t, c, able, false)
 }
 
 // The owner of a run is known again, and so is one that has ended.

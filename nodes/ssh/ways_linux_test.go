@@ -183,29 +183,41 @@ func TestEncryptedKey(t *testing.T) {
 		p := l.provider(t, 1, "key: "+path)
 		var asked []string
 		answers := []string{"wrong", "open sesame"}
-		p.dialer.keys.ask = func(prompt string) ([]byte, error) {
+		p.dialer.keys.ask = func(_ context.Context, prompt string) ([]byte, error) {
 			asked = append(asked, prompt)
 			return []byte(answers[len(asked)-1]), nil
 		}
 		reached(t, p)
 		reached(t, p)
-		if len(asked) != 2 || !strings.Contains(asked[0], path) {
+		if len(asked) != 2 || !strings.Contains(asked[0], path) || !strings.Contains(asked[1], "does not open it") {
 			t.Errorf("asked: %q", asked)
 		}
 	})
 	t.Run("nobody to ask", func(t *testing.T) {
 		p := l.provider(t, 1, "key: "+path)
-		p.dialer.keys.ask = func(string) ([]byte, error) { return nil, errors.New("there is no terminal") }
+		p.dialer.keys.ask = func(context.Context, string) ([]byte, error) { return nil, errors.New("there is no terminal") }
 		l.refused(t, p, few(t, 1), path+" is encrypted", "there is no terminal", "remedy", "ssh-add")
 	})
 	t.Run("wrong passphrase", func(t *testing.T) {
 		p := l.provider(t, 1, "key: "+path)
-		p.dialer.keys.ask = func(string) ([]byte, error) { return []byte("wrong"), nil }
+		p.dialer.keys.ask = func(context.Context, string) ([]byte, error) { return []byte("wrong"), nil }
 		l.refused(t, p, few(t, 1), "no passphrase opened", path)
+	})
+	t.Run("interrupted", func(t *testing.T) {
+		p := l.provider(t, 1, "key: "+path)
+		ctx, cancel := context.WithCancel(t.Context())
+		p.dialer.keys.ask = func(ctx context.Context, _ string) ([]byte, error) {
+			cancel()
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+		if a := p.Probe(ctx, few(t, 1)); !errors.Is(a.Err, context.Canceled) {
+			t.Errorf("%+v", a)
+		}
 	})
 	t.Run("held by an agent", func(t *testing.T) {
 		p := l.provider(t, 1, "key: "+path)
-		p.dialer.keys.ask = func(string) ([]byte, error) { return nil, errors.New("nobody should be asked") }
+		p.dialer.keys.ask = func(context.Context, string) ([]byte, error) { return nil, errors.New("nobody should be asked") }
 		serveAgent(t, private)
 		reached(t, p)
 	})
