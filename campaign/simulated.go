@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"chaos/history"
@@ -77,6 +78,7 @@ type simRun struct {
 	rate     time.Duration // between operations; 0: as fast as answers come
 	slot     time.Duration // the next free one
 	transfer time.Duration // about how far apart transfers of leadership are; 0: none
+	crashes  time.Duration // about how far apart crashes in the middle of a step are; 0: none
 	dice     *rand.Rand    // what the director has to choose
 	given    int           // operations that clients began
 	most     int           // after so many they stop; 0: never
@@ -97,6 +99,7 @@ func (s Simulated) Run() (Simulation, error) {
 	r.patience = askTimeout + tripsAsked*time.Duration(settings.Latency+settings.Spread+settings.Sync+settings.SyncBy)*time.Microsecond
 	r.most = settings.Cap
 	r.transfer = time.Duration(settings.Transfer) * time.Millisecond
+	r.crashes = time.Duration(settings.Crashes) * time.Millisecond
 	r.dice = stream(s.Plan.Seed^settings.Chance, directorStream)
 	if spec.Rate > 0 {
 		r.rate = time.Second / time.Duration(spec.Rate)
@@ -165,8 +168,8 @@ func (r *simRun) until(t time.Duration) bool {
 func (r *simRun) look() {
 	now := r.world.Now()
 	r.looked = now
-	if r.transfer > 0 && r.phase == history.Storm && r.dice.Int64N(int64(r.transfer)) < int64(simObserve) {
-		r.world.Transfer(r.seen.current(now), nodes.ID(1+r.dice.IntN(r.Plan.Spec.Nodes)))
+	if r.phase == history.Storm {
+		r.meddle(now)
 	}
 	for _, m := range r.world.Members() {
 		if s, ok := r.world.Status(m.ID); ok && r.seen.saw(m.ID, s, now) {
@@ -182,10 +185,23 @@ func (r *simRun) look() {
 	}
 }
 
+// meddle hands leadership over and has nodes die, about as often as the settings say.
+func (r *simRun) meddle(now time.Duration) {
+	due := func(every time.Duration) bool { return every > 0 && r.dice.Int64N(int64(every)) < int64(simObserve) }
+	if due(r.transfer) {
+		r.world.Transfer(r.seen.current(now), r.anybody())
+	}
+	if due(r.crashes) {
+		r.world.Doom(r.anybody())
+	}
+}
+
+func (r *simRun) anybody() nodes.ID { return nodes.ID(1 + r.dice.IntN(r.Plan.Spec.Nodes)) }
+
 func (r *simRun) incident(i nodes.Incident) {
 	if i.Detail == sim.CrashPoint {
-		r.crashed = true
-		r.revive[i.Node] = r.world.Now() + simCrashMin
+		r.crashed = r.crashed || strings.HasPrefix(r.Plan.Spec.Knobs.CrashAt, i.Node.String()+":")
+		r.revive[i.Node] = r.world.Now() + simCrashMin/2 + time.Duration(r.dice.Int64N(int64(simCrashMin)))
 		r.note(history.Info, history.Incident, history.Note{Node: i.Node.String(), Detail: history.CrashPoint + r.Plan.Spec.Knobs.CrashAt})
 		return
 	}
@@ -277,6 +293,11 @@ func (r *simRun) recover() bool {
 		r.storm.trouble = append(r.storm.trouble, err.Error())
 	}
 	core := r.core()
+	r.world.Spare()
+	r.restartAll()
+	if rest := r.others(core); r.transfer > 0 && len(rest) > 0 { // the one who is to take over may be gone
+		r.world.Transfer(r.seen.current(r.world.Now()), rest[r.dice.IntN(len(rest))])
+	}
 	r.loading = false
 	r.world.Calm(core)
 	if !r.answering(core, stuckAfter) {
@@ -285,7 +306,6 @@ func (r *simRun) recover() bool {
 	if _, err := r.world.Revert(context.Background(), restOf); err != nil {
 		r.storm.trouble = append(r.storm.trouble, err.Error())
 	}
-	r.restartAll()
 	r.world.Calm(r.all())
 	r.enter(history.Settle)
 	if !r.answering(r.all(), stuckAfter) {

@@ -274,6 +274,11 @@ func (r *simRun) core() []nodes.ID {
 	return ids
 }
 
+// others are the nodes outside the core.
+func (r *simRun) others(core []nodes.ID) []nodes.ID {
+	return slices.DeleteFunc(r.all(), func(id nodes.ID) bool { return slices.Contains(core, id) })
+}
+
 const coreStream = 4
 
 // leaveBroken keeps what is wrong outside the core, under a name of its own.

@@ -123,6 +123,9 @@ func drawNetwork(s *Spec, r *rand.Rand) {
 	w.Latency = of[int64](r, 50, 200, 1000, 1000, 5000, 15000)
 	w.Spread = min(w.Latency*of[int64](r, 0, 1, 1, 3, 8), spreadMax)
 	w.Slow, w.SlowBy = perhaps(r, 60), w.Latency*int64(5+r.IntN(60))
+	if r.IntN(3) == 0 {
+		w.SlowBy = 100_000 + r.Int64N(1_400_000) // late by several elections
+	}
 	w.Lossy, w.Doubled = perhaps(r, 80), perhaps(r, 80)
 	if w.Ordered = r.IntN(2) == 0; w.Ordered {
 		w.Slow = 0 // all behind a slow message would wait for it
@@ -132,6 +135,7 @@ func drawNetwork(s *Spec, r *rand.Rand) {
 
 func drawDisk(s *Spec, r *rand.Rand) {
 	w := s.world()
+	w.Crashes = of[int64](r, 0, 0, 0, 200, 1000)
 	w.Sync = of[int64](r, 20, 300, 300, 2000, 6000)
 	w.SyncBy = w.Sync * of[int64](r, 0, 1, 4)
 	w.Power = r.IntN(2) == 0

@@ -60,6 +60,7 @@ type seal struct {
 
 // Apply adds the effects, and reads from the world that they hold.
 func (w *World) Apply(_ context.Context, injection string, effects []nodes.Effect) (nodes.Evidence, error) {
+	defer w.rescue()
 	for _, e := range effects {
 		if e.OnLink() && !e.Bounded() {
 			return nodes.Evidence{}, fmt.Errorf("sim: %s is out of bounds", e)
@@ -79,6 +80,7 @@ func (w *World) Verify(_ context.Context, injection string) (nodes.Evidence, err
 
 // Revert takes the injection away.
 func (w *World) Revert(_ context.Context, injection string) (nodes.Evidence, error) {
+	defer w.rescue()
 	gone := w.wanted.Remove(injection)
 	w.trace(0, TraceHealed, "%s ends", injection)
 	w.bring()

@@ -26,6 +26,7 @@ const never = int64(1) << 62
 // durable, so that a kill or a loss of power at any moment leaves what a real
 // disk would have kept.
 type disk struct {
+	now     *int64 // of the world: what lies behind it can't be taken back any more
 	clock   *int64 // of whoever uses it now: the node, or its background work
 	sync    func() int64
 	names   map[string]*file
@@ -59,8 +60,8 @@ type write struct {
 	at, settled int64
 }
 
-func newDisk(sync func() int64) *disk {
-	return &disk{sync: sync, names: map[string]*file{}, durable: map[string]*file{}}
+func newDisk(now *int64, sync func() int64) *disk {
+	return &disk{now: now, sync: sync, names: map[string]*file{}, durable: map[string]*file{}}
 }
 
 // Open implements replica.Disk.
@@ -107,7 +108,7 @@ func (d *disk) SyncDir() error {
 		return errDiskFails
 	}
 	began := *d.clock
-	d.settle(began)
+	d.settle(*d.now)
 	*d.clock += d.sync()
 	for i := range d.changes {
 		if c := &d.changes[i]; c.at <= began && c.settled == never {
@@ -337,7 +338,7 @@ func (h *handle) Sync() error {
 	}
 	d, f := h.disk, h.file
 	began := *d.clock
-	f.settle(began)
+	f.settle(*d.now)
 	*d.clock += d.sync()
 	for i := range f.pending {
 		if w := &f.pending[i]; w.at <= began && w.settled == never {

@@ -26,6 +26,7 @@ type Settings struct {
 	Batch    int    `json:"batch,omitempty"`       // bytes of commands in a message; 0: as many as live nodes
 	Wire     bool   `json:"wire,omitempty"`        // messages go through their codec
 	Transfer int64  `json:"transfer_ms,omitempty"` // leadership is handed to another node about so often; 0: never
+	Crashes  int64  `json:"crashes_ms,omitempty"`  // a node dies at a moment that hurts about so often; 0: never
 	Cap      int    `json:"cap,omitempty"`         // operations after which clients stop; 0: none
 }
 
@@ -48,6 +49,7 @@ func (s Settings) String() string {
 	say(s.Flight > 0, "\nat most %d commands undecided", s.Flight)
 	say(s.Batch > 0, "\nat most %d bytes of commands in a message", s.Batch)
 	say(s.Transfer > 0, "\nleadership is handed over about every %d ms", s.Transfer)
+	say(s.Crashes > 0, "\na node dies in the middle of a step about every %d ms", s.Crashes)
 	say(s.Chance > 0, "\nthrow %d of the dice", s.Chance)
 	say(s.Cap > 0, "\nclients stop after %d operations", s.Cap)
 	return out
@@ -90,6 +92,7 @@ func (s Settings) Check() error {
 	within("inflight", int64(s.Flight), 0, flightMax)
 	within("batch", int64(s.Batch), 0, batchMax)
 	within("transfer_ms", s.Transfer, 0, 3_600_000)
+	within("crashes_ms", s.Crashes, 0, 3_600_000)
 	within("cap", int64(s.Cap), 0, 1<<30)
 	return errors.Join(errs...)
 }

@@ -9,6 +9,7 @@ import (
 
 	"chaos/nodes"
 	"chaos/nodes/consensus"
+	"chaos/nodes/replica"
 )
 
 // Options are what a world is made of.
@@ -67,7 +68,7 @@ func New(o Options, woken func(slot int32)) *World {
 		w.voters.Voters = append(w.voters.Voters, id)
 		w.members = append(w.members, nodes.Member{ID: id, Host: id.String()})
 		h := &host{world: w, id: id, rand: rand.New(rand.NewPCG(o.Seed^o.Settings.Chance, diskStream+uint64(id)))}
-		h.disk = newDisk(func() int64 { return w.syncTime(h) })
+		h.disk = newDisk(&w.now, func() int64 { return w.syncTime(h) })
 		if o.Settings.Skew > 0 {
 			h.skew = w.rand.IntN(2*o.Settings.Skew+1) - o.Settings.Skew
 		}
@@ -88,6 +89,7 @@ const (
 
 // Boot starts every node, and arms the crash point of the knobs.
 func (w *World) Boot() error {
+	defer w.rescue()
 	id, spec, err := w.options.Knobs.Crash()
 	if err != nil {
 		return err
@@ -237,13 +239,40 @@ func (w *World) News() []nodes.Incident {
 
 // Restart starts a node that is down, unless somebody wants it to be.
 func (w *World) Restart(id nodes.ID) {
+	defer w.rescue()
 	if h := w.hosts[id]; h.node == nil && !w.wantsDown(id) {
 		h.start()
 	}
 }
 
+// Doom has a node die soon at a moment that hurts: at one of its next crash
+// points, or in the middle of the next step that takes time. The incident is
+// that of a crash point.
+func (w *World) Doom(id nodes.ID) {
+	h := w.hosts[id]
+	if h.node == nil || h.crashAt != nil || h.doomed {
+		return
+	}
+	if w.rand.IntN(3) == 0 {
+		h.doomed = true
+		return
+	}
+	point := replica.CrashPoints[w.rand.IntN(len(replica.CrashPoints))]
+	if err := h.arm(fmt.Sprintf("%s:%d", point, 1+w.rand.IntN(3))); err != nil {
+		panic(fmt.Sprintf("sim: %v", err)) // the point is one of the list
+	}
+}
+
+// Spare takes back what Doom did to those that have not died of it yet.
+func (w *World) Spare() {
+	for _, h := range w.hosts[1:] {
+		h.crashAt, h.doomed = nil, false
+	}
+}
+
 // Transfer asks a node to hand its leadership to another one.
 func (w *World) Transfer(from, to nodes.ID) {
+	defer w.rescue()
 	if h := w.hosts[from]; from != 0 && from != to && h.node != nil {
 		w.trace(from, TraceNote, "is asked to hand over to %s", to)
 		h.take(input{kind: inTransfer, from: to})
