@@ -423,7 +423,8 @@ func TestHarnessFrozen(t *testing.T) {
 	l := needLab(t)
 	for name, asleep := range map[string]time.Duration{"a lease and a half": surviveLease * 3 / 2, "three leases": 3 * surviveLease} {
 		t.Run(name, func(t *testing.T) {
-			cmd := startHarness(t, l, l.hostsFile(t, 3))
+			hosts := l.hostsFile(t, 3)
+			cmd := startHarness(t, l, hosts)
 			before := l.agents(t, 3)
 			if err := cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 				t.Fatal(err)
@@ -448,6 +449,12 @@ func TestHarnessFrozen(t *testing.T) {
 			if after := l.agents(t, 3); asleep < 2*surviveLease && !slices.Equal(before, after) {
 				t.Errorf("agents %v, then %v", before, after)
 			}
+			cmd.Process.Kill()
+			cmd.Wait()
+			for _, m := range l.hosts[:3] {
+				until(t, m.spec.Name+" is bare", func() bool { return m.bare(t) })
+			}
+			l.cleaned(t, Config{HostsFile: hosts, Home: l.home}, 3)
 		})
 	}
 }
