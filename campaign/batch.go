@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"chaos/linearizability"
-	"chaos/nodes/consensus"
 	"chaos/nodes/sim"
 )
 
@@ -72,19 +71,19 @@ type Batch struct {
 
 // A Tally is what a batch came to so far.
 type Tally struct {
-	System     string             `json:"system"`
-	First      uint64             `json:"first"`
-	Seeds      int                `json:"seeds"`
-	CPU        float64            `json:"cpu_seconds"`
-	Simulated  float64            `json:"simulated_seconds"`
-	Events     uint64             `json:"events"`
-	Operations int                `json:"operations"`
-	Applied    uint64             `json:"applied"` // commands, over all nodes
-	States     int                `json:"states"`  // different shapes of the cluster
-	Unknown    int                `json:"unknown"` // seeds that could not have shown a violation
-	Violations []Violation        `json:"violations"`
-	Moments    []consensus.Moment `json:"moments"`
-	Last       Violation          `json:"-"`
+	System     string       `json:"system"`
+	First      uint64       `json:"first"`
+	Seeds      int          `json:"seeds"`
+	CPU        float64      `json:"cpu_seconds"`
+	Simulated  float64      `json:"simulated_seconds"`
+	Events     uint64       `json:"events"`
+	Operations int          `json:"operations"`
+	Applied    uint64       `json:"applied"` // commands, over all nodes
+	States     int          `json:"states"`  // different shapes of the cluster
+	Unknown    int          `json:"unknown"` // seeds that could not have shown a violation
+	Violations []Violation  `json:"violations"`
+	Moments    []sim.Moment `json:"moments"`
+	Last       Violation    `json:"-"`
 }
 
 // batchAt is a batch at work; its lock guards everything below it.
@@ -230,7 +229,7 @@ func (b *batchAt) learn(s Simulation) (fresh bool) {
 	fresh = len(b.states) > before+newStates
 	for i, m := range s.Moments {
 		if i == len(b.tally.Moments) {
-			b.tally.Moments = append(b.tally.Moments, consensus.Moment{Name: m.Name})
+			b.tally.Moments = append(b.tally.Moments, sim.Moment{Name: m.Name})
 		}
 		k := &b.tally.Moments[i]
 		fresh = fresh || k.Seen == 0 && m.Seen > 0

@@ -10,7 +10,6 @@ import (
 	"chaos/history"
 	"chaos/nemesis"
 	"chaos/nodes"
-	"chaos/nodes/consensus"
 	"chaos/nodes/sim"
 	"chaos/workload"
 )
@@ -27,9 +26,9 @@ type Simulated struct {
 // A Simulation is what came of it.
 type Simulation struct {
 	Record
-	Breach  *consensus.Breach // the first invariant that broke; nil if none did
+	Breach  *sim.Breach       // the first invariant that broke; nil if none did
 	Audits  map[string][]byte // by node
-	Moments []consensus.Moment
+	Moments []sim.Moment
 	States  map[uint64]struct{} // shapes that the cluster had, as fingerprints
 	Events  uint64
 	Time    time.Duration // simulated
@@ -333,7 +332,7 @@ func (r *simRun) stuck(of []nodes.ID) bool {
 	if r.world.Breach() == nil {
 		for _, id := range of {
 			if p := r.probes[id-1]; !p.ok {
-				r.world.Accuse(&consensus.Breach{Invariant: Stuck, Node: id,
+				r.world.Accuse(&sim.Breach{Invariant: Stuck, Node: id,
 					Detail: fmt.Sprintf("%s does not answer %s after it was healed together with %v: %s", id, stuckAfter, of, p.why)})
 				break
 			}

@@ -9,7 +9,6 @@ import (
 
 	"chaos/history"
 	"chaos/nodes"
-	"chaos/nodes/kv"
 	"chaos/nodes/sim"
 	"chaos/workload"
 )
@@ -22,11 +21,10 @@ type simWorker struct {
 	doubles doubles
 	op      workload.Op
 	at      attempts
-	node    int           // asked now
-	asked   history.Event // what it was asked
-	copying bool          // what is asked now is a late copy, whose answer nobody needs
-	idle    bool          // it has nothing more to do
-	waking  bool          // it will be woken
+	node    int  // asked now
+	copying bool // what is asked now is a late copy, whose answer nobody needs
+	idle    bool // it has nothing more to do
+	waking  bool // it will be woken
 }
 
 func newSimWorker(r *simRun, number int) *simWorker {
@@ -35,7 +33,7 @@ func newSimWorker(r *simRun, number int) *simWorker {
 	w.identity = identity{number: number, workers: r.Plan.Spec.Concurrency, process: number, draw: func() uint64 { return dice.Uint64() | 1 }}
 	w.session = w.draw()
 	for _, m := range r.world.Members() {
-		w.clients = append(w.clients, r.world.Client(m.ID, w.answered))
+		w.clients = append(w.clients, r.world.Client(m.ID, w.ended))
 	}
 	return w
 }
@@ -123,18 +121,11 @@ func (w *simWorker) attempt() {
 }
 
 func (w *simWorker) send(node int, invoke history.Event, attempt int, timeout time.Duration) {
-	w.node, w.asked = node, asked(invoke, simNonce, attempt)
-	mode, command, err := nodes.CommandOf(w.asked)
-	if err != nil {
-		w.ended(history.Event{Type: history.Fail, Error: err.Error()})
-		return
-	}
-	w.clients[node].Do(mode, command, timeout)
+	w.node = node
+	w.clients[node].Do(asked(invoke, simNonce, attempt), timeout)
 }
 
-// answered is what a client calls at the end of a send.
-func (w *simWorker) answered(r kv.Response) { w.ended(nodes.Completion(w.asked, r)) }
-
+// ended is what a client calls at the end of a send.
 func (w *simWorker) ended(e history.Event) {
 	if w.copying {
 		w.copying = false
@@ -183,15 +174,14 @@ func (w *simWorker) hurry() {
 // A probe asks one node, over a connection of its own, whether it serves: a
 // read that a quorum confirms, then one through the log.
 type probe struct {
-	run      *simRun
-	id       nodes.ID
-	client   *sim.Client
-	session  uint64
-	sequence uint64
-	active   bool
-	through  bool // the next question goes through the log
-	ok       bool // both were answered since the probe began
-	why      string
+	run     *simRun
+	id      nodes.ID
+	client  *sim.Client
+	session uint64
+	active  bool
+	through bool // the next question goes through the log
+	ok      bool // both were answered since the probe began
+	why     string
 }
 
 func newProbe(r *simRun, id nodes.ID) *probe {
@@ -223,7 +213,7 @@ func (r *simRun) answering(ids []nodes.ID, bound time.Duration) bool {
 }
 
 func (p *probe) start() {
-	asking := p.active || p.run.world.Asking(p.client)
+	asking := p.active || p.client.Asking()
 	p.active, p.ok, p.through, p.why = true, false, false, "no answer"
 	if !asking {
 		p.ask()
@@ -231,30 +221,26 @@ func (p *probe) start() {
 }
 
 func (p *probe) ask() {
-	if !p.active || p.ok || p.run.world.Asking(p.client) {
+	if !p.active || p.ok || p.client.Asking() {
 		return
 	}
-	c := kv.Command{Op: kv.Get, Key: simNonce + "/probe/0"}
-	mode := kv.ModeIndex
+	e := history.Event{Type: history.Invoke, F: history.Read, Key: simNonce + "/probe/0", Mode: nodes.ModeIndex, Attempts: 1}
 	if p.through {
-		p.sequence++
-		mode, c.Session, c.Sequence = kv.ModeLog, p.session, p.sequence
+		p.session += 1 << 32 // a new one each time: nothing of earlier attempts is in the way
+		e.Mode, e.Session, e.Sequence = nodes.ModeLog, p.session, 1
 	}
-	p.client.Do(mode, c, p.run.patience)
+	p.client.Do(e, p.run.patience)
 }
 
-func (p *probe) answered(r kv.Response) {
+func (p *probe) answered(e history.Event) {
 	switch {
-	case r.Grade == kv.Answered && p.through:
+	case e.Type == history.Ok && p.through:
 		p.ok = true
 		return
-	case r.Grade == kv.Answered:
+	case e.Type == history.Ok:
 		p.through = true
 	default:
-		p.why = nodes.Explain(r)
-		if r.Code == kv.NoSession || r.Code == kv.Stale {
-			p.session, p.sequence = p.session+1<<56, 0
-		}
+		p.why = e.Error
 	}
 	if p.active {
 		p.run.world.Wake(p.run.world.Now()+readyPoll, int32(len(p.run.workers)+int(p.id)-1))

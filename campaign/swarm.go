@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"chaos/nemesis"
-	"chaos/nodes/replica"
 	"chaos/nodes/sim"
 	"chaos/workload"
 )
@@ -167,7 +166,7 @@ func drawLimits(s *Spec, r *rand.Rand) {
 }
 
 func drawCrash(s *Spec, r *rand.Rand) {
-	point, node, count := of(r, replica.CrashPoints...), r.IntN(3)+1, 1+r.IntN(300)
+	point, node, count := of(r, sim.CrashPoints...), r.IntN(3)+1, 1+r.IntN(300)
 	s.Knobs.CrashAt = ""
 	if r.IntN(3) == 0 {
 		s.Knobs.CrashAt = fmt.Sprintf("n%d:%s:%d", node, point, count)

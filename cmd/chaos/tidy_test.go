@@ -29,6 +29,7 @@ var mayImport = map[string][]string{
 	"nodes/consensus": {},
 	"nodes/kv":        {"nodes/consensus"},
 	"nodes/replica":   {"nodes/consensus", "nodes/kv"},
+	"nodes/sim":       {"history", "nodes", "nodes/consensus", "nodes/kv", "nodes/replica"},
 	"nodes/agent":     {"nodes"},
 	"nodes/relay":     {"nodes"},
 	"nodes/local":     {"nodes", "nodes/agent", "nodes/relay"},

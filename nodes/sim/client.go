@@ -3,6 +3,7 @@ package sim
 import (
 	"time"
 
+	"chaos/history"
 	"chaos/nodes"
 	"chaos/nodes/kv"
 )
@@ -31,7 +32,8 @@ type Client struct {
 	number  int32
 	node    nodes.ID
 	kv      *kv.Client
-	done    func(kv.Response)
+	done    func(history.Event)
+	asked   history.Event
 	gen     uint32 // counts connections
 	dialing bool
 	began   int64 // the dial
@@ -62,19 +64,27 @@ const (
 	up   = 1
 )
 
-// Client makes a client of one node. done gets the end of each attempt; its
-// result is valid until it returns.
-func (w *World) Client(id nodes.ID, done func(kv.Response)) *Client {
+// Client makes a client of one node. done gets the end of each attempt.
+func (w *World) Client(id nodes.ID, done func(history.Event)) *Client {
 	c := &Client{world: w, number: int32(len(w.clients)), node: id, kv: kv.NewClient(w.options.Cluster), done: done}
 	w.clients = append(w.clients, c)
 	return c
 }
 
+// Asking tells whether an attempt is under way.
+func (c *Client) Asking() bool { return c.waits }
+
 // Do makes one attempt, which ends within timeout. None is under way.
-func (c *Client) Do(mode kv.Mode, command kv.Command, timeout time.Duration) {
+func (c *Client) Do(invoke history.Event, timeout time.Duration) {
 	w := c.world
+	mode, command, err := nodes.CommandOf(invoke)
+	if err != nil {
+		invoke.Type, invoke.Value, invoke.Error = history.Fail, nil, err.Error()
+		c.done(invoke)
+		return
+	}
 	c.attempt++
-	c.waits, c.id, c.mode, c.command = true, 0, mode, command
+	c.waits, c.id, c.asked, c.mode, c.command = true, 0, invoke, mode, command
 	w.push(event{at: w.now + int64(timeout), kind: evTimeout, slot: c.number, inc: c.attempt})
 	if c.kv.IsOpen() && c.stale() {
 		c.drop("stale")
@@ -143,7 +153,7 @@ func (c *Client) ended() {
 func (c *Client) finish(r kv.Response) {
 	c.waits, c.id = false, 0
 	c.attempt++
-	c.done(r)
+	c.done(nodes.Completion(c.asked, r))
 }
 
 // late ends an attempt whose time is up.

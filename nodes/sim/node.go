@@ -60,6 +60,7 @@ type system[M, R any, W consensus.Watch] struct {
 	core  func(W, consensus.Options) consensus.Core[M, R]
 }
 
+// Name is what --system calls it.
 func (s system[M, R, W]) Name() string { return s.name }
 
 func (s system[M, R, W]) crew(w *World) crew {

@@ -24,6 +24,15 @@ type Options struct {
 	Trace    func(Traced) // sees everything that happens; may be nil
 }
 
+// A Moment is a rare situation of the protocol, with how often it was seen.
+type Moment = consensus.Moment
+
+// A Breach is a promise that was broken.
+type Breach = consensus.Breach
+
+// CrashPoints are the places in a step where a plan may have a node die.
+var CrashPoints = replica.CrashPoints
+
 // CrashPoint is the detail of the incident of a node that died at its armed crash point.
 const CrashPoint = "crash point"
 
@@ -313,6 +322,3 @@ func (w *World) Applied() uint64 { return w.ledger.count }
 
 // Accuse makes a breach that its owner found the world's own, unless there is one.
 func (w *World) Accuse(b *consensus.Breach) { w.check(b) }
-
-// Asking tells whether an attempt of the client is under way.
-func (w *World) Asking(c *Client) bool { return c.waits }
