@@ -40,8 +40,8 @@ const (
 	simNonce    = "sim"
 	simThink    = 20 * time.Microsecond // of a client between an answer and its next question
 	simObserve  = observeEvery
-	simCrashMin = crashPause
-	stuckAfter  = 60 * time.Second // a healed majority that does not answer by then is stuck
+	simCrashMax = 400 * time.Millisecond // a node that died in the middle of a step is started again sooner
+	stuckAfter  = 60 * time.Second       // a healed majority that does not answer by then is stuck
 )
 
 // tripsAsked is how many of the longest ways an answer may take without anything being wrong.
@@ -200,7 +200,7 @@ func (r *simRun) anybody() nodes.ID { return nodes.ID(1 + r.dice.IntN(r.Plan.Spe
 func (r *simRun) incident(i nodes.Incident) {
 	if i.Detail == sim.CrashPoint {
 		r.crashed = r.crashed || strings.HasPrefix(r.Plan.Spec.Knobs.CrashAt, i.Node.String()+":")
-		r.revive[i.Node] = r.world.Now() + simCrashMin/2 + time.Duration(r.dice.Int64N(int64(simCrashMin)))
+		r.revive[i.Node] = r.world.Now() + time.Duration(r.dice.Int64N(int64(simCrashMax)))
 		r.note(history.Info, history.Incident, history.Note{Node: i.Node.String(), Detail: history.CrashPoint + r.Plan.Spec.Knobs.CrashAt})
 		return
 	}

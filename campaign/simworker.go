@@ -267,21 +267,43 @@ func (r *simRun) others(core []nodes.ID) []nodes.ID {
 
 const coreStream = 4
 
-// leaveBroken keeps what is wrong outside the core, under a name of its own.
+// leaveBroken keeps what is wrong outside the core, under a name of its own, and
+// breaks more of it: what is down, frozen or half cut off must not matter.
 func (r *simRun) leaveBroken() error {
 	core := r.core()
+	inside := func(id nodes.ID) bool { return id == nodes.Clients || slices.Contains(core, id) }
 	var kept []nodes.Effect
 	for _, i := range r.storm.live {
 		for _, e := range i.effects {
-			inside := slices.Contains(core, e.Node)
-			if e.OnLink() {
-				inside = (e.From == nodes.Clients || slices.Contains(core, e.From)) && (e.To == nodes.Clients || slices.Contains(core, e.To))
-			}
-			if !inside {
+			if e.OnLink() && !(inside(e.From) && inside(e.To)) || !e.OnLink() && !inside(e.Node) {
 				kept = append(kept, e)
 			}
 		}
 	}
+	for _, id := range r.others(core) {
+		kept = append(kept, r.breakage(id, core)...)
+	}
 	_, err := r.world.Apply(context.Background(), restOf, kept)
 	return err
+}
+
+// breakage draws what else is wrong with a node outside the core.
+func (r *simRun) breakage(id nodes.ID, core []nodes.ID) (out []nodes.Effect) {
+	switch what := r.dice.IntN(6); what {
+	case 0:
+	case 1:
+		out = append(out, nodes.Effect{Kind: nodes.Down, Node: id})
+	case 2:
+		out = append(out, nodes.Effect{Kind: nodes.Frozen, Node: id})
+	default:
+		for _, c := range core {
+			if what != 3 {
+				out = append(out, nodes.Effect{Kind: nodes.Cut, From: id, To: c})
+			}
+			if what != 4 {
+				out = append(out, nodes.Effect{Kind: nodes.Cut, From: c, To: id})
+			}
+		}
+	}
+	return out
 }

@@ -134,7 +134,7 @@ func drawNetwork(s *Spec, r *rand.Rand) {
 
 func drawDisk(s *Spec, r *rand.Rand) {
 	w := s.world()
-	w.Crashes = of[int64](r, 0, 0, 0, 200, 1000)
+	w.Crashes = of[int64](r, 0, 0, 150, 500, 1500)
 	w.Sync = of[int64](r, 20, 300, 300, 2000, 6000)
 	w.SyncBy = w.Sync * of[int64](r, 0, 1, 4)
 	w.Power = r.IntN(2) == 0
@@ -160,8 +160,8 @@ func drawLimits(s *Spec, r *rand.Rand) {
 	if r.IntN(3) == 0 {
 		w.Flight = 4 + r.IntN(60)
 	}
-	if r.IntN(3) == 0 {
-		w.Batch = 32 + r.IntN(2000)
+	if r.IntN(2) == 0 {
+		w.Batch = 32 + r.IntN(of(r, 400, 2000))
 	}
 }
 

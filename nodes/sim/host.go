@@ -63,7 +63,7 @@ type host struct {
 	last    consensus.Status // after the last step
 	touched []*Client        // have answers to flush
 	crashAt func(string)     // armed; nil otherwise
-	doomed  bool             // it dies in the middle of its next step that takes time
+	doomed  int64            // it dies in the middle of its next step that takes so long, ns; 0: it does not
 	dying   int64            // when the step that runs passed its crash point; 0: it did not
 	damaged *flip
 	refused error // why it could not start
@@ -231,7 +231,7 @@ func (h *host) occupy() {
 		return
 	}
 	h.busy = true
-	if h.doomed {
+	if h.doomed > 0 && h.clock-w.now >= h.doomed {
 		h.dying = w.now + w.rand.Int64N(h.clock-w.now)
 		w.push(event{at: h.dying, kind: evCrash, b: uint8(h.id), inc: h.incarnation})
 		return
@@ -337,7 +337,7 @@ func (h *host) arm(spec string) (err error) {
 // crashed ends the host at the crash point that it passed.
 func (h *host) crashed() {
 	w, at := h.world, h.dying
-	h.dying, h.crashAt, h.doomed = 0, nil, false
+	h.dying, h.crashAt, h.doomed = 0, nil, 0
 	w.trace(h.id, TraceDown, "dies at its crash point")
 	h.die(at)
 	if w.options.Settings.Power {

@@ -255,15 +255,18 @@ func (w *World) Restart(id nodes.ID) {
 }
 
 // Doom has a node die soon at a moment that hurts: at one of its next crash
-// points, or in the middle of the next step that takes time. The incident is
-// that of a crash point.
+// points, or in the middle of its next step that takes time, or one that takes
+// long: then a snapshot is being installed. The incident is that of a crash point.
 func (w *World) Doom(id nodes.ID) {
 	h := w.hosts[id]
-	if h.node == nil || h.crashAt != nil || h.doomed {
+	if h.node == nil || h.crashAt != nil || h.doomed > 0 {
 		return
 	}
-	if w.rand.IntN(3) == 0 {
-		h.doomed = true
+	if s := &w.options.Settings; w.rand.IntN(2) == 0 {
+		h.doomed = 1
+		if w.rand.IntN(2) == 0 {
+			h.doomed = longStep * (s.Sync + s.SyncBy) * 1000
+		}
 		return
 	}
 	point := replica.CrashPoints[w.rand.IntN(len(replica.CrashPoints))]
@@ -272,10 +275,13 @@ func (w *World) Doom(id nodes.ID) {
 	}
 }
 
+// longStep is how many of the longest syncs a step must take to be a long one.
+const longStep = 2
+
 // Spare takes back what Doom did to those that have not died of it yet.
 func (w *World) Spare() {
 	for _, h := range w.hosts[1:] {
-		h.crashAt, h.doomed = nil, false
+		h.crashAt, h.doomed = nil, 0
 	}
 }
 
