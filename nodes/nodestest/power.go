@@ -10,20 +10,28 @@ import (
 	"testing"
 )
 
+// A PowerDisk is a disk that can lose its power.
+type PowerDisk interface {
+	replica.Disk
+	// CutAfter makes the power go at the n-th call from now. That call may have
+	// taken effect in part; it and all later ones answer replica.ErrPowerLost.
+	CutAfter(n int)
+}
+
 // JournalPower lets the power go at every call of a disk in turn while a journal
 // is opened, appended to, restarted behind snapshots and opened again. What was
-// synced must be there, what was not may be, and nothing else. It needs a disk
-// that can lose its power.
-func JournalPower(t *testing.T, seeds int) {
+// synced must be there, what was not may be, and nothing else. open makes an
+// empty disk, and restored is what the next start finds of one without power.
+func JournalPower[D PowerDisk](t *testing.T, seeds int, open func() D, restored func(D, *rand.Rand) D) {
 	for seed := range seeds {
 		calls := 0
 		for at := 1; ; at++ {
-			d := replica.NewMemDisk()
+			d := open()
 			d.CutAfter(at)
 			w := &writer{random: rand.New(rand.NewPCG(uint64(seed), 1))}
 			finished := w.work(d)
 			r := rand.New(rand.NewPCG(uint64(seed), uint64(at)))
-			survive(t, seed, at, w, d, r)
+			survive(t, seed, at, w, d, r, restored)
 			if finished {
 				calls = at
 				break
@@ -36,10 +44,10 @@ func JournalPower(t *testing.T, seeds int) {
 }
 
 // survive restarts up to three times, with the power going again during restarts.
-func survive(t *testing.T, seed, at int, w *writer, d *replica.MemDisk, r *rand.Rand) {
+func survive[D PowerDisk](t *testing.T, seed, at int, w *writer, d D, r *rand.Rand, restored func(D, *rand.Rand) D) {
 	t.Helper()
 	for round := range 3 {
-		d = d.Restored(r)
+		d = restored(d, r)
 		if round < 2 {
 			d.CutAfter(1 + r.IntN(30))
 		}
@@ -77,7 +85,7 @@ func (w *writer) next() string {
 func (w *writer) settle() { w.durable = w.written }
 
 // work does what a node does; false if the power went.
-func (w *writer) work(d *replica.MemDisk) bool {
+func (w *writer) work(d replica.Disk) bool {
 	for range 2 {
 		j, got, err := replica.OpenJournal(d, journalOptions)
 		if err != nil {

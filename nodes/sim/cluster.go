@@ -62,7 +62,7 @@ type seal struct {
 func (w *World) Apply(_ context.Context, injection string, effects []nodes.Effect) (nodes.Evidence, error) {
 	defer w.rescue()
 	for _, e := range effects {
-		if e.OnLink() && !e.Bounded() {
+		if !e.Bounded() {
 			return nodes.Evidence{}, fmt.Errorf("sim: %s is out of bounds", e)
 		}
 	}

@@ -111,8 +111,8 @@ func (d *disk) SyncDir() error {
 	d.settle(*d.now)
 	*d.clock += d.sync()
 	for i := range d.changes {
-		if c := &d.changes[i]; c.at <= began && c.settled == never {
-			c.settled = *d.clock
+		if c := &d.changes[i]; c.at <= began {
+			c.settled = min(c.settled, *d.clock)
 		}
 	}
 	return nil
@@ -241,14 +241,18 @@ func (d *disk) all() (out []*file) {
 }
 
 // tear takes back what r draws of the writes that no sync made durable: all,
-// none, or each sector by itself.
+// none, or each sector by itself. Where a sector keeps a write it keeps those
+// before it, too: a disk writes it as it is at one moment.
 func (f *file) tear(r *rand.Rand) {
 	keep := r.IntN(3)
+	kept := map[int64]bool{}
 	for n := len(f.pending) - 1; n >= 0 && keep > 0; n-- {
 		w := &f.pending[n]
 		for at := w.off; at < w.off+int64(w.n); {
 			end := min(at-at%sectorSize+sectorSize, w.off+int64(w.n))
-			if keep == 2 || r.IntN(2) == 0 {
+			if sector := at / sectorSize; keep != 2 && r.IntN(2) != 0 {
+				kept[sector] = true
+			} else if !kept[sector] {
 				f.revert(w, at-w.off, end-w.off)
 			}
 			at = end
@@ -345,8 +349,8 @@ func (h *handle) Sync() error {
 	f.settle(*d.now)
 	*d.clock += d.sync()
 	for i := range f.pending {
-		if w := &f.pending[i]; w.at <= began && w.settled == never {
-			w.settled = *d.clock
+		if w := &f.pending[i]; w.at <= began {
+			w.settled = min(w.settled, *d.clock)
 		}
 	}
 	return nil

@@ -47,7 +47,7 @@ func (w *World) Calm(ids []nodes.ID) {
 	}
 }
 
-func (w *World) calm(a, b nodes.ID) bool { return w.quiet>>a&w.quiet>>b&1 == 1 }
+func (w *World) calm(a, b nodes.ID) bool { return (w.quiet>>a)&(w.quiet>>b)&1 == 1 }
 
 // chance is true in so many of a thousand cases.
 func (w *World) chance(perMille int) bool { return w.rand.IntN(1000) < perMille }
