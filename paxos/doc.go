@@ -80,7 +80,8 @@
 //   - A request that goes further than all before it in its ballot is a sign of
 //     life (pace.go): who promised that ballot waits anew for its proposer.
 //   - Multi: commands sent to a proposer that was lost are forwarded again, so that
-//     a command may be decided twice; sessions of the state machine absorb it.
+//     a command may be decided twice; sessions of the state machine absorb it. Who
+//     knows that it lacks decisions catches up first.
 //   - Classic: answers tell whether their sender has commands, and a proposer that
 //     asks for votes names who goes next (contention), whose phase 1 then runs
 //     beside its phase 2. These are hints: a proposer that sees nothing come of

@@ -145,8 +145,8 @@ func (c *Core) tickMulti() {
 		l.leader = 0
 		c.probe()
 	}
-	if c.pending.age >= 2*c.o.ElectionTicks && l.leader != 0 {
-		c.forwardAll()
+	if c.pending.age >= 2*c.o.ElectionTicks && l.leader != 0 && c.learner.mark >= c.learner.known {
+		c.forwardAll() // who lacks decisions may find its commands among them
 	}
 	c.tickLearner(l.silence >= c.o.ElectionTicks || l.leader == 0)
 }
