@@ -33,6 +33,16 @@ func (v Violation) String() string {
 // are short, and one that is not decided by then counts as unknown.
 const judgeTimeout = 20 * time.Second
 
+// settleBound is how soon after the last heal an operation must succeed. In
+// simulation the healed cluster was asked before clients went on, with a bound
+// of its own and that of the majority before it; 0: the usual bound.
+func settleBound(p Plan) time.Duration {
+	if p.Spec.Provider == (sim.Provider{}).Name() {
+		return 2*stuckAfter + linearizability.SettleBound
+	}
+	return 0
+}
+
 // Judge judges what was simulated. The violation is nil where no promise was broken.
 func (s *Simulation) Judge(ctx context.Context, plan Plan) (*Violation, linearizability.Verdict, error) {
 	if b := s.Breach; b != nil {
@@ -43,7 +53,7 @@ func (s *Simulation) Judge(ctx context.Context, plan Plan) (*Violation, lineariz
 		return v, linearizability.Verdict{Checker: b.Invariant, Outcome: linearizability.Invalid, Reason: b.Error()}, nil
 	}
 	verdict, err := linearizability.Judge(ctx, linearizability.Input{History: s.History, Required: plan.Spec.Faults,
-		Options: linearizability.Options{Timeout: judgeTimeout}})
+		Options: linearizability.Options{Timeout: judgeTimeout, Settle: settleBound(plan)}})
 	if err != nil || verdict.Outcome != linearizability.Invalid {
 		return nil, verdict, err
 	}

@@ -58,6 +58,7 @@ func Judge(ctx context.Context, folder string, plan *Plan, rec Record, timeout t
 		s.Nodes, s.Network = plan.Spec.Nodes, plan.Spec.Network
 		s.Duration = time.Duration(plan.Spec.Duration).String()
 		in.Required = plan.Spec.Faults
+		in.Options.Settle = settleBound(*plan)
 	}
 	audits, err := readAudits(folder)
 	if err != nil {

@@ -150,7 +150,8 @@ func injections(p Plan) (out []string) {
 }
 
 // named keeps the faults that the schedule still has.
-func named(steps nemesis.Schedule, faults []string) (out []string) {
+func named(steps nemesis.Schedule, faults []string) []string {
+	out := []string{}
 	for _, f := range faults {
 		if slices.ContainsFunc(steps, func(st nemesis.Step) bool { return nemesis.Covers(f, st.Fault) }) {
 			out = append(out, f)
@@ -222,6 +223,8 @@ func shrinkWorld(ctx context.Context, s *Shrinker) (improved bool) {
 		func(_ *Spec, w *sim.Settings) { w.SyncBy = 0 },
 		func(_ *Spec, w *sim.Settings) { w.Sync, w.SyncBy = plain.Sync, 0 },
 		func(_ *Spec, w *sim.Settings) { w.Skew = 0 },
+		func(_ *Spec, w *sim.Settings) { w.Transfer = 0 },
+		func(_ *Spec, w *sim.Settings) { w.Crashes = 0 },
 		func(_ *Spec, w *sim.Settings) { w.Power = false },
 		func(_ *Spec, w *sim.Settings) { w.Wire = false },
 		func(_ *Spec, w *sim.Settings) { w.Flight, w.Batch = 0, 0 },

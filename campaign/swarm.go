@@ -134,7 +134,7 @@ func drawNetwork(s *Spec, r *rand.Rand) {
 
 func drawDisk(s *Spec, r *rand.Rand) {
 	w := s.world()
-	w.Crashes = of[int64](r, 0, 0, 150, 500, 1500)
+	w.Crashes = of[int64](r, 0, 0, 60, 150, 500, 1500)
 	w.Sync = of[int64](r, 20, 300, 300, 2000, 6000)
 	w.SyncBy = w.Sync * of[int64](r, 0, 1, 4)
 	w.Power = r.IntN(2) == 0

@@ -85,6 +85,7 @@ func (c *Core) onPrepare(from consensus.ID, m *Message) {
 		c.record(Record{Kind: RecordPromised, Ballot: m.Ballot})
 		c.promisedOther(m.Ballot)
 	}
+	c.signOfLife(m.Ballot, preparing, m.Slot)
 	if m.Slot <= c.learner.mark {
 		c.teach(from, m.Slot)
 	}
@@ -109,6 +110,7 @@ func (c *Core) onAccept(from consensus.ID, m *Message) {
 	default:
 		if c.vote(Proposal{Slot: m.Slot, Ballot: m.Ballot, Commands: m.Commands}) {
 			c.send(from, Message{Kind: Accepted, Ballot: m.Ballot, Slot: m.Slot, Tag: c.wanting()})
+			c.signOfLife(m.Ballot, proposing, m.Slot)
 			if c.mode == Classic && m.Index != 0 {
 				c.nameNext(m)
 			}

@@ -30,8 +30,8 @@ const slotsKeptMax = 2 * slotsAheadMax
 // invariant that they break. It implements consensus.Watch.
 //
 // It tells what a node holds in memory from what is durable. An acceptance
-// counts towards a chosen value only once it is durable for certain (its output
-// was carried out, or a restart brought it back); towards "somebody may have
+// counts towards a chosen value only once it is durable for certain (its output,
+// or the first one after a restart that brought it back, was carried out); towards "somebody may have
 // learned it" it counts from the step on that made it. So a crash at any point
 // can't raise a false alarm.
 //
@@ -160,15 +160,14 @@ func (k *Check) Started(id consensus.ID) error {
 		return err
 	}
 	k.restarted(n)
+	if err := k.lost(n); err != nil {
+		return err
+	}
 	a := &n.core.acceptor
 	for slot := a.accepted.first; slot < a.accepted.end(); slot++ {
 		if err := k.broughtBack(n, a.accepted.at(slot)); err != nil {
 			return err
 		}
-	}
-	n.promised = a.promised
-	if err := k.lost(n); err != nil {
-		return err
 	}
 	if err := k.decides(n, 0, n.core.learner.decided.end()); err != nil {
 		return err
@@ -189,20 +188,24 @@ func (n *watched) restored() error {
 			return n.breach(acceptedKept, "it restarts with slot %d accepted in %s, and %s was durable", slot, a.acceptedIn(slot), was)
 		}
 	}
-	clear(n.accepted.items)
+	for i := range n.accepted.items {
+		n.accepted.items[i].now = Ballot{}
+	}
 	return nil
 }
 
-// broughtBack counts an acceptance that was found in the journal.
+// broughtBack counts an acceptance that was found in the journal. One that was
+// not durable before may still be lost: who was killed between write and sync
+// reads what the system remembers, and syncs it before the first output.
 func (k *Check) broughtBack(n *watched, p *Proposal) error {
 	if p.Ballot.IsZero() || p.Slot < n.accepted.first {
 		return nil
 	}
-	*n.accepted.extend(p.Slot) = remembered{now: p.Ballot, durable: p.Ballot}
-	if err := k.voted(n, p); err != nil {
-		return err
+	at := n.accepted.extend(p.Slot)
+	if at.now = p.Ballot; at.durable != p.Ballot {
+		n.fresh = append(n.fresh, vote{p.Slot, p.Ballot})
 	}
-	return k.durable(n, vote{p.Slot, p.Ballot})
+	return k.voted(n, p)
 }
 
 // lost takes acceptances back that did not become durable. Nobody was told of

@@ -4,11 +4,13 @@ import "chaos/nodes/consensus"
 
 // Bounds of a classic proposer.
 const (
-	backOffShiftMax = 4  // the longest back-off is at most 1<<backOffShiftMax ticks
-	patienceTicks   = 2  // a rival that does not finish is given up on after as many ticks,
-	patienceSpread  = 3  // fewer than this more, drawn, so that not all give it up at once,
-	usualTicksMax   = 30 // and as long as attempts usually take, of which at most this is believed
-	deferralsMax    = 2  // how often in a row each voter may go first, on average
+	leadMax         = 4   // rounds that a ballot goes above the others at most
+	backOffShiftMax = 7   // defeats after which the back-off no longer doubles
+	backOffTicksMax = 500 // the longest back-off, ticks
+	patienceTicks   = 2   // a rival that does not get on is given up on after as many ticks,
+	patienceSpread  = 3   // fewer than this more, drawn, so that not all give it up at once,
+	usualTicksMax   = 100 // and as long as attempts usually take, of which at most this is believed
+	deferralsMax    = 2   // how often in a row each voter may go first, on average
 	// reservedRounds is how many rounds of ballots are reserved with one record.
 	reservedRounds = 1 << 12
 )
@@ -22,6 +24,7 @@ const (
 type contention struct {
 	wait     int // ticks before the next attempt
 	failures int // attempts preempted in a row
+	defeats  int // the same, without any attempt that is known to have succeeded meanwhile
 	took     int // ticks since the present attempt began: the own one, else the rival's
 	usual    int // ticks that attempts take; it grows fast and falls slowly
 
@@ -152,7 +155,7 @@ func (c *Core) attemptDone() {
 	}
 	c.toOthersEarly(Message{Kind: Learn, Ballot: p.ballot, Slot: p.next() - 1, Mark: c.learner.mark, Tag: c.wanting(), Index: uint64(k.turn)})
 	*p = proposer{seen: p.seen}
-	k.failures, k.fill, k.last = 0, 0, c.o.ID
+	k.failures, k.defeats, k.fill, k.last = 0, 0, 0, c.o.ID
 }
 
 // wanting is the Tag of an answer to a classic proposer: 1 if this node has
@@ -189,17 +192,23 @@ func (c *Core) successor() consensus.ID {
 }
 
 // learnUsual counts an attempt that succeeded. One that stalled alone counts little.
-func (k *contention) learnUsual() {
-	took := min(k.took, 2*k.usual+2, usualTicksMax)
-	k.usual = max(took, k.usual-(k.usual-took+3)/4)
-}
+func (k *contention) learnUsual() { k.usual = adapt(k.usual, k.took, usualTicksMax) }
 
-// backOff waits a random time that doubles with each preempted attempt.
+// backOff waits a random time that doubles with each preempted attempt until one
+// succeeds, this node's or another's. Where attempts take longer, so does it: a
+// defeat tells that they take at least as long as this one went on.
 func (c *Core) backOff() {
 	k := &c.contention
-	k.failures = min(k.failures+1, backOffShiftMax)
-	k.wait = 1 + c.rand.IntN(1<<k.failures+k.usual)
+	k.failures = min(k.failures+1, leadMax)
+	k.defeats = min(k.defeats+1, backOffShiftMax)
+	if k.took > k.usual {
+		k.learnUsual()
+	}
+	k.wait = 1 + c.rand.IntN(min(1<<k.defeats+c.usually()<<(k.defeats-1), backOffTicksMax))
 }
+
+// usually is how many ticks an attempt takes: as measured, or two ways of question and answer.
+func (c *Core) usually() int { return max(c.contention.usual, 2*c.pace.trip) }
 
 // expect notes who is busy with an attempt, or about to be.
 func (c *Core) expect(rival Ballot, turn consensus.ID) {
@@ -207,7 +216,21 @@ func (c *Core) expect(rival Ballot, turn consensus.ID) {
 	if c.proposer.phase == idle {
 		k.took = 0
 	}
-	k.rival, k.turn, k.patience = rival, turn, patienceTicks+k.usual+c.rand.IntN(patienceSpread+k.usual)
+	k.rival, k.turn = rival, turn
+	c.wait()
+}
+
+// wait begins to wait for another node's attempt.
+func (c *Core) wait() {
+	u := c.usually()
+	c.contention.patience = patienceTicks + u + c.rand.IntN(patienceSpread+u)
+}
+
+// persists gives a rival that gets on the whole time again.
+func (c *Core) persists(rival Ballot) {
+	if c.contention.rival == rival {
+		c.wait()
+	}
 }
 
 // giveUpOn expects nothing more of a node, which may be dead.
@@ -232,6 +255,7 @@ func (c *Core) succeeded(m *Message) {
 	if m.Ballot.Less(k.rival) {
 		return
 	}
+	k.defeats = 0
 	if m.Ballot == k.rival && c.proposer.phase == idle {
 		k.learnUsual()
 	}

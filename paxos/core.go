@@ -38,6 +38,7 @@ type Core struct {
 	checkpoint checkpoint
 	reader     reader
 	pending    pending
+	pace       pace
 	leadership leadership // Multi
 	contention contention // Classic
 
@@ -170,6 +171,8 @@ func (c *Core) PeerReset(id consensus.ID) Output {
 		c.giveUpOn(id)
 	case id != c.o.ID && id != 0 && id == c.leadership.leader:
 		c.suspect()
+	case id != 0 && id == c.leadership.rival:
+		c.leadership.rival = 0
 	}
 	return c.finish()
 }

@@ -15,7 +15,7 @@
 //	2.2  a majority accepted: chosen                        Core.countAccepted
 //	2.2  abandon a ballot when a higher one is known        Core.onRefuse, Core.preempted
 //	2.3  learning a chosen value                            Core.chosen, Core.onLearn, Core.onCatchUp
-//	2.4  progress: who proposes                             multi.go, classic.go (Core.backOff)
+//	2.4  progress: who proposes                             multi.go, classic.go (Core.backOff), Core.signOfLife
 //	2.5  stable storage, unique numbers                     Record, Core.Restore, Ballot
 //	3    phase 1 for infinitely many instances at once      Core.prepare (slots from one on), Core.lead
 //	3    gaps are filled with no-ops                        Core.issue
@@ -77,8 +77,11 @@
 //     proposer before it runs phase 1 (Core.probe), so that one which comes back
 //     from a partition disturbs nobody; who lacks many decisions is not let
 //     either. Transfer and Bootstrap skip that.
+//   - A request that goes further than all before it in its ballot is a sign of
+//     life (pace.go): who promised that ballot waits anew for its proposer.
 //   - Multi: commands sent to a proposer that was lost are forwarded again, so that
-//     a command may be decided twice; sessions of the state machine absorb it.
+//     a command may be decided twice; sessions of the state machine absorb it. Who
+//     knows that it lacks decisions catches up first.
 //   - Classic: answers tell whether their sender has commands, and a proposer that
 //     asks for votes names who goes next (contention), whose phase 1 then runs
 //     beside its phase 2. These are hints: a proposer that sees nothing come of

@@ -16,6 +16,7 @@ const (
 type leadership struct {
 	leader  consensus.ID // the node whose ballot leads, or 0
 	silence int          // ticks since it was heard
+	rival   consensus.ID // another node whose phase 1 was promised and may be under way, or 0
 	timeout int          // silence after which this node wants to take over
 	started bool         // the first tick is over
 
@@ -40,7 +41,7 @@ func (c *Core) leads() bool { return c.mode == Multi && c.proposer.phase == prop
 func (c *Core) lead() {
 	l := &c.leadership
 	c.loseReads("a new proposer took over")
-	l.leader, l.probes, l.granted, l.check = c.o.ID, 0, 0, 0
+	l.leader, l.rival, l.probes, l.granted, l.check = c.o.ID, 0, 0, 0, 0
 	l.heard = c.bit(c.o.ID)
 	c.heartbeat()
 	for _, one := range c.pending.commands() {
@@ -69,7 +70,7 @@ func (c *Core) heard(b Ballot) {
 	if p.phase != idle {
 		return
 	}
-	l.silence, l.probes, l.granted = 0, 0, 0
+	l.silence, l.rival, l.probes, l.granted = 0, 0, 0, 0
 	if l.leader != b.Node {
 		l.leader, l.timeout = b.Node, c.electionTimeout()
 		c.loseReads("a new proposer took over")
@@ -87,7 +88,7 @@ func (c *Core) rival(b Ballot) {
 	if c.proposer.phase == probing {
 		c.preempted()
 	}
-	l.silence, l.timeout = 0, c.electionTimeout()
+	l.silence, l.timeout, l.rival = 0, c.electionTimeout(), b.Node
 }
 
 // stepDown ends leading, phase 1 or probing. It waits a short random time
@@ -144,8 +145,8 @@ func (c *Core) tickMulti() {
 		l.leader = 0
 		c.probe()
 	}
-	if c.pending.age >= 2*c.o.ElectionTicks && l.leader != 0 {
-		c.forwardAll()
+	if c.pending.age >= 2*c.o.ElectionTicks && l.leader != 0 && c.learner.mark >= c.learner.known {
+		c.forwardAll() // who lacks decisions may find its commands among them
 	}
 	c.tickLearner(l.silence >= c.o.ElectionTicks || l.leader == 0)
 }
@@ -216,9 +217,9 @@ func (c *Core) countGrants() {
 	}
 }
 
-// onProbe grants a take-over unless a proposer was heard within the base of the
-// election time-out, another one was granted just now, or the asker lacks much
-// of what was decided here; then it is taught instead. Of two nodes that probe
+// onProbe grants a take-over unless a proposer, or one in phase 1, was heard within
+// the base of the election time-out, another one was granted just now, or the asker
+// lacks much of what was decided here; then it is taught instead. Of two nodes that probe
 // at once the one with the higher number yields, or the one that lacks much.
 func (c *Core) onProbe(from consensus.ID, m *Message) {
 	l, p := &c.leadership, &c.proposer
@@ -229,6 +230,7 @@ func (c *Core) onProbe(from consensus.ID, m *Message) {
 	switch {
 	case p.phase == preparing || p.phase == proposing,
 		l.leader != 0 && l.leader != from && l.silence < c.o.ElectionTicks,
+		l.rival != 0 && l.rival != from && l.silence < c.o.ElectionTicks,
 		p.phase == probing && from > c.o.ID && c.learner.mark+lagSlots >= m.Mark,
 		p.phase == idle && l.granted != 0 && l.granted != from && l.grantAge < grantTicks:
 		return
@@ -239,7 +241,7 @@ func (c *Core) onProbe(from consensus.ID, m *Message) {
 	if l.leader != from {
 		l.leader = 0
 	}
-	l.granted, l.grantAge = from, 0
+	l.granted, l.grantAge, l.rival = from, 0, 0
 	l.silence, l.timeout = 0, 2*grantTicks+c.rand.IntN(c.o.ElectionTicks)
 	c.send(from, Message{Kind: Grant, Tag: m.Tag, Ballot: c.acceptor.promised})
 }

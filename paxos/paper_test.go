@@ -2,6 +2,7 @@ package paxos
 
 import (
 	"bytes"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -76,6 +77,7 @@ type script struct {
 	out    bytes.Buffer
 	serial uint64
 	key    uint64
+	passes bool // time passes: refusals are not told
 }
 
 func (s *script) run(f []string) error {
@@ -105,6 +107,8 @@ func (s *script) run(f []string) error {
 	case "tick":
 		s.tick(ids, rest)
 		return nil
+	case "pass":
+		return s.pass(rest)
 	}
 	if len(ids) == 0 {
 		return fmt.Errorf("which node?")
@@ -185,7 +189,7 @@ func (s *script) feed(r *replica, input func(*Core) Output) {
 		fmt.Fprintf(&s.out, "%s rejects %d: %s\n", r.id, x.Key, x.Reason)
 	}
 	for _, e := range o.Messages {
-		if e.Message.Kind == Refuse {
+		if e.Message.Kind == Refuse && !s.passes {
 			fmt.Fprintf(&s.out, "%s refuses %s: %s is promised\n", r.id, e.To, e.Message.Ballot)
 		}
 	}
@@ -205,6 +209,23 @@ func (s *script) tick(ids []consensus.ID, rest []string) {
 			}
 		}
 	}
+}
+
+// pass lets messages take a number of ticks each, for so many ways one after another.
+func (s *script) pass(rest []string) error {
+	ways, err := strconv.Atoi(rest[0])
+	ticks, other := strconv.Atoi(rest[1])
+	s.passes = true
+	defer func() { s.passes = false }()
+	for range ways {
+		now := s.net
+		s.net = nil
+		s.tick(nil, []string{strconv.Itoa(ticks)})
+		for _, e := range now {
+			s.feed(s.at(e.To), func(c *Core) Output { return c.Receive(e) })
+		}
+	}
+	return errors.Join(err, other)
 }
 
 // move delivers, doubles or drops messages: all, those between two nodes, those

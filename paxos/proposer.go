@@ -5,8 +5,6 @@ import "chaos/nodes/consensus"
 // Bounds of a proposer.
 const (
 	pipelineSlots = 32 // slots proposed and not yet decided
-	retryTicks    = 3  // ticks before a request is sent again to those who did not answer
-	retryTicksMax = 24 // the longest pause between sending one again, ticks
 	learnEvery    = 8  // decided slots after which learners are told although more is under way
 )
 
@@ -43,10 +41,10 @@ type proposer struct {
 	phase  phase
 	ballot Ballot
 	seen   uint64 // the highest round in any message
-	age    int    // ticks since phase 1 began
 
 	// phase 1
 	cursor   []uint64            // per voter the first slot that it has not told about
+	asked    []asked             // per voter, for the part from there on
 	promised votes               // voters that told about all slots
 	refused  votes               // voters that promised a higher ballot
 	base     uint64              // every slot up to base is decided, some promise says
@@ -96,12 +94,13 @@ func (c *Core) prepare() {
 		ballot: Ballot{Round: max(c.acceptor.promised.Round, p.seen) + 1 + c.contention.lead(), Node: c.o.ID},
 		seen:   p.seen,
 		cursor: make([]uint64, len(c.voters.Voters)),
+		asked:  make([]asked, len(c.voters.Voters)),
 		base:   c.learner.mark,
 		found:  make(map[uint64]Proposal),
 		taken:  make(map[commandID]struct{}),
 	}
 	for i := range p.cursor {
-		p.cursor[i] = from
+		p.cursor[i], p.asked[i] = from, c.pace.ask()
 	}
 	c.acceptor.promise(p.ballot)
 	c.record(Record{Kind: RecordPromised, Ballot: p.ballot})
@@ -153,9 +152,10 @@ func (c *Core) onPromise(from consensus.ID, m *Message) {
 	for _, a := range m.Proposals {
 		c.choose(a)
 	}
+	c.progressed(i)
 	if m.End > m.Slot {
-		p.cursor[i] = m.End
-		c.send(from, Message{Kind: Prepare, Ballot: p.ballot, Slot: m.End})
+		p.cursor[i] = max(m.End, p.base+1, c.learner.mark+1) // what is decided need not be told
+		c.send(from, Message{Kind: Prepare, Ballot: p.ballot, Slot: p.cursor[i]})
 		return
 	}
 	p.promised |= 1 << i
@@ -358,39 +358,5 @@ func (c *Core) promisedOther(b Ballot) {
 	}
 	if p.phase != idle && p.phase != probing && p.ballot.Less(b) {
 		c.refusedBy(c.bit(c.o.ID))
-	}
-}
-
-// retry sends requests again to those who did not answer them.
-func (c *Core) retry() {
-	p := &c.proposer
-	if p.phase == proposing {
-		for slot := p.slots.first; slot < p.slots.end(); slot++ {
-			c.retryAccept(slot)
-		}
-		return
-	}
-	if p.age++; p.phase != preparing || p.age%retryTicks != 0 {
-		return
-	}
-	for i, id := range c.voters.Voters {
-		if (p.promised|p.refused|c.bit(c.o.ID))&(1<<i) == 0 {
-			c.send(id, Message{Kind: Prepare, Ballot: p.ballot, Slot: p.cursor[i]})
-		}
-	}
-}
-
-// retryAccept repeats an accept request that has waited for its pause.
-func (c *Core) retryAccept(slot uint64) {
-	p := &c.proposer
-	at := p.slots.at(slot)
-	if at.age++; at.done || at.age < at.pause {
-		return
-	}
-	at.age, at.pause = 0, min(2*at.pause, retryTicksMax)
-	for i, id := range c.voters.Voters {
-		if (at.accepted|p.refused|c.bit(c.o.ID))&(1<<i) == 0 {
-			c.early(id, Message{Kind: Accept, Ballot: p.ballot, Slot: slot, Commands: at.commands, Mark: c.learner.mark})
-		}
 	}
 }

@@ -153,7 +153,7 @@ const (
 	entriesMax    = 1 << 20 // entries of one append
 	snapshotMax   = 1 << 30 // bytes of a snapshot that is received
 	chunkBytes    = 64 << 10
-	chunkBytesMin = 512
+	chunkBytesMin = 64
 )
 
 // wellFormed tells whether the numbers of a message from outside can be true

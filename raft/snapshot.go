@@ -191,7 +191,7 @@ func (c *Core) Restore(s *consensus.Snapshot, records []Record) {
 		case Base:
 			c.log.restart(r.Index, r.Term)
 		case Entry:
-			c.restoreEntry(r.Entry, s)
+			c.restoreEntry(r.Entry, covered)
 		}
 	}
 	if c.log.base > covered {
@@ -203,13 +203,7 @@ func (c *Core) Restore(s *consensus.Snapshot, records []Record) {
 }
 
 // restoreEntry replays one entry: it voids what the log has from its index on.
-func (c *Core) restoreEntry(e consensus.Entry, s *consensus.Snapshot) {
-	var covered, term uint64
-	if s != nil {
-		if covered = s.Index; e.Index == covered+1 {
-			term = s.Term
-		}
-	}
+func (c *Core) restoreEntry(e consensus.Entry, covered uint64) {
 	switch {
 	case e.Index <= c.log.base:
 		return
@@ -218,7 +212,7 @@ func (c *Core) restoreEntry(e consensus.Entry, s *consensus.Snapshot) {
 	case e.Index > c.log.last()+1 && e.Index > covered+1:
 		panic(fmt.Sprintf("raft: %s: the journal has no entry between %d and %d", c.id, c.log.last(), e.Index))
 	case e.Index > c.log.last()+1:
-		c.log.restart(e.Index-1, term) // an owner may leave out what the snapshot covers
+		c.log.restart(e.Index-1, 0) // an owner may leave out what the snapshot covers, but not the Base that says so
 	}
 	c.log.append(e)
 }

@@ -242,6 +242,9 @@ func (f *simFlags) one(c *cobra.Command, system sim.System) error {
 		return err
 	}
 	if trace != nil {
+		if found != nil {
+			trace.accuse(out.History, verdict.Evidence, found.Detail)
+		}
 		if err := trace.finish(verdict.Outcome.String() + ": " + verdict.Reason); err != nil {
 			return err
 		}

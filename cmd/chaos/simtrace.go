@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"chaos/campaign"
+	"chaos/history"
 	"chaos/nodes"
 	"chaos/nodes/sim"
 	"chaos/results"
@@ -112,6 +114,24 @@ func (t *tracer) at(place int) *results.Mark {
 		return &t.marks[place]
 	}
 	return nil
+}
+
+// accuse marks what clients saw and should not have: the last event that shows it.
+func (t *tracer) accuse(h history.History, evidence []int, reason string) {
+	if len(evidence) == 0 || slices.ContainsFunc(t.marks, func(m results.Mark) bool { return m.Kind == results.MarkViolation }) {
+		return
+	}
+	last := slices.Max(evidence)
+	if last < 0 || last >= len(h.Events) {
+		return
+	}
+	e := h.Events[last]
+	m := results.Mark{At: e.Time, Until: e.Time, From: -1, To: -1, Kind: results.MarkViolation, Text: reason}
+	if id, err := nodes.ParseID(e.Node); err == nil && id != 0 {
+		m.From = int(id)
+	}
+	t.marks = slices.DeleteFunc(t.marks, func(m results.Mark) bool { return m.At > e.Time })
+	t.add(m)
 }
 
 // finish completes both files. What came after the violation is not drawn.

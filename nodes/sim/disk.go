@@ -195,15 +195,18 @@ func (f *file) forget(off int64) {
 }
 
 // lost is what the loss of power at t leaves: all that was durable, and of the
-// rest whatever r draws, sector by sector and name by name.
-func (d *disk) lost(t int64, r *rand.Rand) {
+// rest whatever r draws, sector by sector and name by name. It tells whether
+// there was anything to draw.
+func (d *disk) lost(t int64, r *rand.Rand) (any bool) {
 	d.killed(t)
 	d.settle(t)
 	for _, f := range d.all() {
 		f.settle(t)
+		any = any || len(f.pending) > 0
 		f.tear(r)
 	}
 	names := d.durable
+	any = any || len(d.changes) > 0
 	for i := range d.changes {
 		if r.IntN(2) == 0 {
 			d.changes[i].apply(names)
@@ -211,6 +214,7 @@ func (d *disk) lost(t int64, r *rand.Rand) {
 	}
 	d.changes = d.changes[:0]
 	d.names, d.durable = names, maps.Clone(names)
+	return any
 }
 
 // all lists every file that has a name now or had one, in an order that does

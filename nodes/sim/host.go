@@ -49,6 +49,7 @@ type host struct {
 	node        node // nil: down
 	incarnation uint32
 	deaths      []int64 // by incarnation, from 1: when it ended; never while it lives
+	since       int64   // when the incarnation began
 
 	clock   int64 // of the step that runs, or the end of the last
 	busy    bool  // a step's evFree is to come
@@ -80,6 +81,7 @@ type work struct {
 func (h *host) start() {
 	w := h.world
 	h.incarnation++
+	h.since = w.now
 	h.deaths = append(h.deaths, never)
 	h.clock, h.busy, h.frozen, h.ticks = w.now, false, false, 0
 	h.inbox = h.inbox[:0]
@@ -102,6 +104,7 @@ func (h *host) start() {
 		return
 	}
 	h.node, h.refused = node, nil
+	w.count(startedParted, w.parted(h))
 	w.trace(h.id, TraceUp, "starts, incarnation %d", h.incarnation)
 	w.check(w.watch.Started(h.id))
 	h.occupy()
@@ -111,6 +114,7 @@ func (h *host) start() {
 // refuse notes that the node could not start.
 func (h *host) refuse(err error) {
 	h.refused = err
+	h.world.count(damageRefused, h.damaged != nil)
 	h.deaths[h.incarnation-1] = h.world.now
 	h.world.trace(h.id, TraceDown, "can't start: %v", err)
 	if h.damaged == nil && !h.disk.failing {
@@ -128,9 +132,12 @@ func (h *host) kill(power bool) {
 	h.die(w.now)
 	if power {
 		w.trace(h.id, TraceNote, "loses its power")
-		h.disk.lost(w.now, h.rand)
+		h.lose()
 	}
 }
+
+// lose takes the machine's power away.
+func (h *host) lose() { h.world.count(lostUnsynced, h.disk.lost(h.world.now, h.rand)) }
 
 // die ends the incarnation at t; what it did later never happened.
 func (h *host) die(t int64) {
@@ -153,6 +160,7 @@ func (h *host) fail(err error) {
 	w := h.world
 	w.trace(h.id, TraceDown, "ends: %v", err)
 	unasked := !errors.Is(err, errDiskFails)
+	w.count(diskEnded, !unasked)
 	h.die(h.clock)
 	if unasked {
 		w.incident(h.id, "exit: "+err.Error())
@@ -298,6 +306,7 @@ func (h *host) thaw() {
 	if !h.frozen {
 		return
 	}
+	h.world.count(wokenBehind, h.last.Term < h.world.newest())
 	h.frozen = false
 	if h.ready() && (len(h.inbox) > 0 || h.ticks > 0) {
 		h.step()
@@ -341,16 +350,21 @@ func (h *host) arm(spec string) (err error) {
 // crashed ends the host at the crash point that it passed.
 func (h *host) crashed() {
 	w, at := h.world, h.dying
+	w.count(diedInStep, h.doomed > 0)
+	w.count(diedAtPoint, h.doomed == 0)
 	h.dying, h.crashAt, h.doomed = 0, nil, 0
 	w.trace(h.id, TraceDown, "dies at its crash point")
 	h.die(at)
 	if w.options.Settings.Power {
-		h.disk.lost(w.now, h.rand)
+		h.lose()
 	}
 	w.incident(h.id, CrashPoint)
 }
 
-func (h *host) log(line string) { h.world.trace(h.id, TraceNote, "%s", line) }
+func (h *host) log(line string) {
+	h.world.noticeLog(line)
+	h.world.trace(h.id, TraceNote, "%s", line)
+}
 
 // Reply implements replica.Replier.
 func (h *host) Reply(conn uint64, r kv.Response) {

@@ -113,6 +113,7 @@ func (w *World) arrive(e *event) {
 		return
 	}
 	w.traceArrival(e)
+	w.count(lateMessage, to.incarnation > 1 && e.left < to.since)
 	to.take(input{kind: inMessage, from: nodes.ID(e.a), slot: e.slot})
 }
 

@@ -75,7 +75,7 @@ type typedCrew[M, R any, W consensus.Watch] struct {
 	scratch  []byte
 }
 
-func (c *typedCrew[M, R, W]) drop(slot int32)         { c.messages.take(slot) }
+func (c *typedCrew[M, R, W]) drop(slot int32)         { c.messages.get(slot) }
 func (c *typedCrew[M, R, W]) double(slot int32) int32 { return c.messages.put(c.messages.items[slot]) }
 func (c *typedCrew[M, R, W]) watch() consensus.Watch  { return c.watching }
 func (c *typedCrew[M, R, W]) describe(slot int32) string {
@@ -138,7 +138,7 @@ func (s sender[M, R, W]) Send(e consensus.Envelope[M]) {
 }
 
 func (n *typedNode[M, R, W]) receive(from consensus.ID, slot int32) error {
-	return n.Receive(consensus.Envelope[M]{From: from, To: n.host.id, Message: n.crew.messages.take(slot)})
+	return n.Receive(consensus.Envelope[M]{From: from, To: n.host.id, Message: *n.crew.messages.get(slot)})
 }
 
 func (n *typedNode[M, R, W]) core() consensus.Status { return n.inner.Status() }

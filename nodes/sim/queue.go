@@ -100,6 +100,12 @@ func (s *slab[T]) put(v T) int32 {
 	return int32(len(s.items) - 1)
 }
 
+// get removes a value and leaves it in its place until that is used again.
+func (s *slab[T]) get(i int32) *T {
+	s.free = append(s.free, i)
+	return &s.items[i]
+}
+
 // take removes a value.
 func (s *slab[T]) take(i int32) T {
 	var none T

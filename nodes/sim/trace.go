@@ -79,6 +79,7 @@ func (w *World) note(h *host) {
 		w.options.Trace(Traced{At: w.Now(), Node: h.id, Kind: TraceState,
 			Text: fmt.Sprintf("%s term %d leader %s commit %d last %d", s.Role, s.Term, s.Leader, s.Commit, s.Last)})
 	}
+	w.noticeRole(h, s)
 	changed := s.Role != h.last.Role || s.Term != h.last.Term || s.Leader != h.last.Leader
 	h.last = s
 	if changed {

@@ -58,6 +58,7 @@ type World struct {
 	inside  *host // whose node runs now: a panic is its own
 	ledger  ledger
 	breach  *consensus.Breach
+	moments [worldMomentsCount]uint64
 	states  map[uint64]struct{}
 	woken   func(slot int32)
 	news    []nodes.Incident
@@ -319,9 +320,6 @@ func (w *World) syncTime(h *host) int64 {
 	s := &w.options.Settings
 	return s.Sync*1000 + h.rand.Int64N(s.SyncBy*1000+1)
 }
-
-// Moments are the rare situations that were reached.
-func (w *World) Moments() []consensus.Moment { return w.watch.Moments() }
 
 // Applied counts the entries that all state machines together have applied.
 func (w *World) Applied() uint64 { return w.ledger.count }
