@@ -27,6 +27,7 @@ type contention struct {
 	defeats  int // the same, without any attempt that is known to have succeeded meanwhile
 	took     int // ticks since the present attempt began: the own one, else the rival's
 	usual    int // ticks that attempts take; it grows fast and falls slowly
+	stalled  int // ticks since anything came of the own attempt
 
 	rival     Ballot       // promised to another node, its end not known
 	turn      consensus.ID // who was named to go next, or 0
@@ -61,6 +62,9 @@ func (c *Core) tickClassic() {
 	}
 	if p := &c.proposer; p.phase != idle {
 		c.retry()
+		if k.stalled++; p.refused != 0 && k.stalled > patienceTicks+2*c.usually() {
+			c.preempted() // of those who did not refuse too few may be alive
+		}
 	}
 	c.tickLearner(true)
 }
@@ -84,7 +88,7 @@ func (c *Core) settleClassic() {
 		if p.phase != idle || c.contention.wait > 0 || !c.work() || c.yields() {
 			return
 		}
-		c.contention.turn, c.contention.deferrals, c.contention.took = 0, 0, 0
+		c.contention.turn, c.contention.deferrals, c.contention.took, c.contention.stalled = 0, 0, 0, 0
 		c.prepare()
 		if p.phase == preparing {
 			return

@@ -87,6 +87,7 @@ func (c *Core) signOfLife(b Ballot, in phase, slot uint64) {
 // progressed notes an answer in phase 1 from voter i. The next one is awaited anew.
 func (c *Core) progressed(i int) {
 	p := &c.proposer
+	c.contention.stalled = 0
 	c.pace.answered(p.asked[i].age)
 	p.asked[i] = c.pace.ask()
 	c.leadership.silence = 0

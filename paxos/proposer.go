@@ -269,6 +269,7 @@ func (c *Core) ask2a(commands []consensus.Command) {
 func (c *Core) onAccepted(from consensus.ID, m *Message) {
 	if p := &c.proposer; p.phase == proposing && m.Ballot == p.ballot {
 		c.heardFrom(from)
+		c.contention.stalled = 0
 		c.countAccepted(m.Slot, c.bit(from))
 	}
 }

@@ -21,7 +21,7 @@ func TestScenariosFail(t *testing.T) {
 	if err != nil || len(names) == 0 {
 		t.Fatalf("no scenarios: %v", err)
 	}
-	source, err := Load("../..")
+	source, defects, err := Load("../..")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,13 +42,13 @@ func TestScenariosFail(t *testing.T) {
 			if s.Defect == "" {
 				t.Skip("it was shrunk from no defect of the catalogue")
 			}
-			failsWith(t, builder, s, name)
+			failsWith(t, builder, defects, s, name)
 		})
 	}
 }
 
-func failsWith(t *testing.T, b *Builder, s campaign.Scenario, name string) {
-	for _, d := range b.source.Defects {
+func failsWith(t *testing.T, b *Builder, defects []Defect, s campaign.Scenario, name string) {
+	for _, d := range defects {
 		if d.Name != s.Defect {
 			continue
 		}
