@@ -64,7 +64,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"status": status, "gone": gone, "interrupt": interrupt, "summary": summary, "tear": tear, "busy": busy},
+			"status": status, "gone": gone, "interrupt": interrupt, "summary": summary, "tear": tear, "busy": busy, "tally": tally, "same": same},
 		Condition: func(cond string) (bool, error) {
 			switch cond {
 			case "namespaces":

@@ -298,6 +298,8 @@ func (f *simFlags) conclude(c *cobra.Command, p campaign.Plan, out campaign.Simu
 			Operations: len(out.History.Events) / 2, Applied: out.Applied, States: len(out.States), Moments: out.Moments, Violations: []campaign.Violation{}}
 		if found != nil {
 			t.Violations = append(t.Violations, *found)
+		} else if v.Outcome == linearizability.Unknown {
+			t.Unknown = 1
 		}
 		if err := encode(w, t); err != nil {
 			return err

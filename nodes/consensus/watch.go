@@ -35,6 +35,6 @@ func (b *Breach) Error() string {
 // A Moment is a rare situation of the protocol that a good batch of simulations
 // reaches: "split vote", "log truncated".
 type Moment struct {
-	Name string
-	Seen uint64
+	Name string `json:"name"`
+	Seen uint64 `json:"seen"`
 }

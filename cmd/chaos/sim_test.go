@@ -1,0 +1,54 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"strings"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"chaos/campaign"
+)
+
+// readTally reads what chaos sim --json printed, and nothing else.
+func readTally(ts *testscript.TestScript, name string) (t campaign.Tally) {
+	d := json.NewDecoder(strings.NewReader(ts.ReadFile(name)))
+	d.DisallowUnknownFields()
+	ts.Check(d.Decode(&t))
+	if d.More() {
+		ts.Fatalf("%s holds more than one document", name)
+	}
+	if t.CPU <= 0 || t.Simulated <= 0 || t.Events == 0 || t.Operations == 0 || t.Applied == 0 || t.States == 0 || len(t.Moments) < 10 || t.Violations == nil {
+		ts.Fatalf("figures are missing: %+v", t)
+	}
+	return t
+}
+
+// tally wants fields of what chaos sim --json printed to be so: tally stdout system=raft seeds=1.
+func tally(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: tally FILE NAME=VALUE...")
+	}
+	t := readTally(ts, args[0])
+	is := map[string]string{"system": t.System, "first": fmt.Sprint(t.First), "seeds": fmt.Sprint(t.Seeds), "violations": fmt.Sprint(len(t.Violations))}
+	for _, a := range args[1:] {
+		name, want, _ := strings.Cut(a, "=")
+		if got, known := is[name]; !known || got != want {
+			ts.Fatalf("%s is %q, want %q", name, got, want)
+		}
+	}
+}
+
+// same wants two batches to have come to the same, the time that they took aside.
+func same(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: same FILE FILE")
+	}
+	a, b := readTally(ts, args[0]), readTally(ts, args[1])
+	a.CPU, b.CPU = 0, 0
+	a.Simulated, b.Simulated = float64(int64(a.Simulated*1e3+0.5)), float64(int64(b.Simulated*1e3+0.5)) // sums of floats depend on their order
+	if !reflect.DeepEqual(a, b) {
+		ts.Fatalf("%+v\n%+v", a, b)
+	}
+}
