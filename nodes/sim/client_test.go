@@ -226,3 +226,57 @@ func TestAnswersFindTheirQuestions(t *testing.T) {
 		}
 	}
 }
+
+// The time-out of one attempt never ends the next.
+func TestTimeoutsOfTheirOwn(t *testing.T) {
+	w, leader := raftWorld(t, 3, 3, Defaults(), nil)
+	s := &scene{World: w, t: t, leader: leader, asker: newAsker(w, leader)}
+	s.open() // ends at once; its time-out is still to come
+	s.write("x", "1", time.Second)
+	s.run(900 * ms)
+	s.apply("slow", nodes.Effect{Kind: nodes.Delayed, From: leader, To: 0, Delay: 500 * ms})
+	s.write("x", "2", time.Second)
+	s.run(2 * time.Second)
+	if e := s.last(t); e.Type != history.Ok {
+		t.Errorf("a write that is answered in time ends as %s: %s", e.Type, e.Error)
+	}
+}
+
+// The bytes of a connection arrive in the order in which they were sent, and
+// the news that it broke behind them.
+func TestBytesInOrder(t *testing.T) {
+	w, leader := raftWorld(t, 3, 3, Settings{Latency: 100, Spread: 20_000, Sync: 1, Segment: segmentMin}, nil)
+	a := newAsker(w, leader)
+	a.write("x", "1", time.Second)
+	run(t, w, time.Second)
+	a.last(t)
+	var sent []int32
+	for range 50 {
+		w.convey(a.Client, down, []byte{1}, w.now)
+		for slot, k := range w.chunks.items { // the one that was not there before
+			if k.client == a.number && len(k.bytes) == 1 && !slices.Contains(sent, int32(slot)) {
+				sent = append(sent, int32(slot))
+			}
+		}
+	}
+	a.serverGone()
+	last, broken := int64(0), false
+	for len(w.queue.items) > 0 && !broken {
+		e := w.queue.pop()
+		switch {
+		case e.kind == evBytes && len(sent) > 0:
+			if e.slot != sent[0] {
+				t.Fatalf("chunk %d arrives where %d was to", e.slot, sent[0])
+			}
+			last, sent = e.at, sent[1:]
+		case e.kind == evBroken:
+			broken = true
+			if e.at <= last || len(sent) > 0 {
+				t.Errorf("the reset arrives with %d chunks under way", len(sent))
+			}
+		}
+	}
+	if !broken {
+		t.Error("no reset is under way")
+	}
+}

@@ -43,14 +43,22 @@ type toy struct {
 	tale  *tale
 	id    consensus.ID
 	index uint64
+	again []consensus.Entry // restored, and not handed out yet
 }
 
 type toyOut = consensus.Output[string, string]
 
 func (c *toy) Restore(_ *consensus.Snapshot, records []string) {
 	c.tale.restored[c.id], c.index = len(records), uint64(len(records))
+	for i, r := range records {
+		c.again = append(c.again, consensus.Entry{Index: uint64(i + 1), Term: 1, Command: consensus.Command{Data: []byte(r)}})
+	}
 }
-func (c *toy) Tick() toyOut                        { return toyOut{} }
+func (c *toy) Tick() toyOut {
+	again := c.again
+	c.again = nil
+	return toyOut{Committed: again}
+}
 func (c *toy) Read(uint64) toyOut                  { return toyOut{} }
 func (c *toy) Compact(consensus.Snapshot) []string { return nil }
 func (c *toy) Transfer(consensus.ID) toyOut        { return toyOut{} }
@@ -59,6 +67,9 @@ func (c *toy) Status() consensus.Status {
 	return consensus.Status{ID: c.id, Role: "toy", Commit: c.index, Applied: c.index}
 }
 func (c *toy) Receive(e consensus.Envelope[string]) toyOut {
+	if e.Message == "die" {
+		panic("a toy is broken")
+	}
 	c.tale.arrived = append(c.tale.arrived, arrival{c.tale.world.Now(), e.From, e.To, e.Message})
 	return toyOut{}
 }
@@ -67,8 +78,8 @@ func (c *toy) Propose(p consensus.Command) toyOut {
 	tell := func(m string) []consensus.Envelope[string] {
 		return []consensus.Envelope[string]{{From: c.id, To: 2, Message: m}}
 	}
-	return toyOut{Early: tell("early"), Records: []string{"record"}, Messages: tell("late"),
-		Committed: []consensus.Entry{{Index: c.index, Term: 1, Command: p}}}
+	return toyOut{Early: tell("early"), Records: []string{string(p.Data)}, Messages: tell("late"),
+		Committed: append(c.Tick().Committed, consensus.Entry{Index: c.index, Term: 1, Command: p})}
 }
 
 var testKnobs = nodes.Knobs{Tick: 10 * time.Millisecond, HeartbeatTicks: 3, ElectionTicks: 20}

@@ -63,6 +63,7 @@ type host struct {
 	works   slab[work]
 	last    consensus.Status // after the last step
 	touched []*Client        // have answers to flush
+	entries []entered        // applied by the step that runs
 	crashAt func(string)     // armed; nil otherwise
 	doomed  int64            // it dies in the middle of its next step that takes so long, ns; 0: it does not
 	dying   int64            // when the step that runs passed its crash point; 0: it did not
@@ -144,6 +145,7 @@ func (h *host) die(t int64) {
 	h.node = nil // it is never closed: a kill closes nothing
 	h.deaths[h.incarnation-1] = t
 	h.disk.killed(t)
+	h.enter(t)
 	h.busy, h.frozen, h.dying = false, false, 0
 	for _, in := range h.inbox {
 		w.forget(in)
@@ -165,8 +167,9 @@ func (h *host) fail(err error) {
 	}
 }
 
-// alive tells whether the incarnation still runs at t, or did.
-func (h *host) alive(inc uint32, t int64) bool { return t < h.deaths[inc-1] }
+// alive tells whether the incarnation still runs at t, or did. What it did in
+// the moment of its death it did: so crash points come behind their stage.
+func (h *host) alive(inc uint32, t int64) bool { return t <= h.deaths[inc-1] }
 
 // ready tells whether the node can be fed now.
 func (h *host) ready() bool { return h.node != nil && !h.busy && !h.frozen }
@@ -260,6 +263,7 @@ func (h *host) freed() {
 // machines of all nodes to each other.
 func (h *host) settled() {
 	w := h.world
+	h.enter(never)
 	w.check(w.watch.Flushed(h.id))
 	index, hash := h.node.Position()
 	w.position(h.id, index, hash)

@@ -23,31 +23,54 @@ type command struct{ session, sequence uint64 }
 
 func newLedger() ledger { return ledger{once: map[command]uint64{}} }
 
+// An entered is what an entry came to at one node, until the world's time has
+// come to it: a node that dies before that never applied it.
+type entered struct {
+	at    int64
+	entry consensus.Entry
+	print uint64
+	once  bool // it was carried out here and now, and is no copy
+}
+
 // applied is called by a node for each entry that its state machine has applied.
 func (h *host) applied(e consensus.Entry, r kv.Result) {
-	w := h.world
-	l := &w.ledger
+	once := e.Kind == consensus.Normal && r.Status == kv.Done && r.Index == e.Index
+	h.entries = append(h.entries, entered{h.clock, e, fingerprint(r), once})
+}
+
+// enter holds what a host has applied until t to what others have; the rest never was.
+func (h *host) enter(t int64) {
+	for i := range h.entries {
+		if e := &h.entries[i]; e.at <= t {
+			h.world.check(h.world.ledger.enter(h.id, e))
+		}
+	}
+	clear(h.entries)
+	h.entries = h.entries[:0]
+}
+
+func (l *ledger) enter(id nodes.ID, e *entered) error {
 	l.count++
-	f := fingerprint(r)
-	for uint64(len(l.results)) <= e.Index {
+	index := e.entry.Index
+	for uint64(len(l.results)) <= index {
 		l.results = append(l.results, 0)
 	}
-	switch seen := l.results[e.Index]; {
+	switch seen := l.results[index]; {
 	case seen == 0:
-		l.results[e.Index] = f
-		w.check(l.first(h.id, e, r))
-	case seen != f:
-		w.check(&consensus.Breach{Invariant: "result-agreement", Node: h.id,
-			Detail: fmt.Sprintf("entry %d came to %s here and to something else at another node", e.Index, r.Status)})
+		l.results[index] = e.print
+		if e.once {
+			return l.first(id, e.entry)
+		}
+	case seen != e.print:
+		return &consensus.Breach{Invariant: "result-agreement", Node: id,
+			Detail: fmt.Sprintf("entry %d came to something else here than at another node", index)}
 	}
+	return nil
 }
 
 // first holds a command that is applied for the first time anywhere to its
 // session: it is carried out once, whatever the number of its copies.
-func (l *ledger) first(id nodes.ID, e consensus.Entry, r kv.Result) error {
-	if e.Kind != consensus.Normal || r.Status != kv.Done || r.Index != e.Index {
-		return nil
-	}
+func (l *ledger) first(id nodes.ID, e consensus.Entry) error {
 	c, err := kv.DecodeCommand(e.Command.Data)
 	if err != nil || c.Op == kv.Get {
 		return nil

@@ -1,0 +1,167 @@
+package campaign
+
+import (
+	"bytes"
+	"context"
+	"slices"
+	"testing"
+	"time"
+
+	"chaos/nemesis"
+	"chaos/nodes"
+	"chaos/nodes/consensus"
+	"chaos/nodes/sim"
+	"chaos/raft"
+)
+
+var nodesOptions = nodes.Options{}
+
+type raftCore = consensus.Core[raft.Message, raft.Record]
+
+type raftOutput = consensus.Output[raft.Message, raft.Record]
+
+// A forgetter is a core whose votes and terms never reach the journal.
+type forgetter struct{ raftCore }
+
+func forget(o raftOutput) raftOutput {
+	o.Records = slices.DeleteFunc(o.Records, func(r raft.Record) bool { return r.Kind == raft.Hard })
+	return o
+}
+
+func (f forgetter) Tick() raftOutput { return forget(f.raftCore.Tick()) }
+func (f forgetter) Receive(e consensus.Envelope[raft.Message]) raftOutput {
+	return forget(f.raftCore.Receive(e))
+}
+func (f forgetter) Propose(c consensus.Command) raftOutput { return forget(f.raftCore.Propose(c)) }
+func (f forgetter) Transfer(to consensus.ID) raftOutput    { return forget(f.raftCore.Transfer(to)) }
+func (f forgetter) PeerReset(id consensus.ID) raftOutput   { return forget(f.raftCore.PeerReset(id)) }
+func (f forgetter) Compact(s consensus.Snapshot) []raft.Record {
+	return slices.DeleteFunc(f.raftCore.Compact(s), func(r raft.Record) bool { return r.Kind == raft.Hard })
+}
+
+func forgetful() sim.System { return raftWith(func(c raftCore) raftCore { return forgetter{c} }) }
+
+// A hasty core, while it believes to lead, answers reads without asking anybody.
+type hasty struct{ raftCore }
+
+func (h hasty) Read(key uint64) raftOutput {
+	if s := h.Status(); s.Leader == s.ID {
+		return raftOutput{Reads: []consensus.Read{{Key: key, Index: s.Commit}}}
+	}
+	return h.raftCore.Read(key)
+}
+
+func impatient() sim.System { return raftWith(func(c raftCore) raftCore { return hasty{c} }) }
+
+// failing is a plan of a swarm that shows what is wrong with a system.
+func failing(t *testing.T, system sim.System, d time.Duration) (Plan, Violation) {
+	t.Helper()
+	for seed := range uint64(300) {
+		plan := swarm(t, "raft", seed+1, d)
+		out := simulated(t, system, plan)
+		if found, _, err := out.Judge(context.Background(), plan); err == nil && found != nil && len(injections(plan)) > 2 {
+			return plan, *found
+		}
+	}
+	t.Fatal("no seed shows it")
+	return Plan{}, Violation{}
+}
+
+// A plan that shows a bug becomes a smaller one that shows the same; its text
+// brings it back, and a sound system passes it.
+func TestShrink(t *testing.T) {
+	t.Run("votes are not saved", func(t *testing.T) { shrink(t, forgetful(), 0) })
+	t.Run("a leader answers alone", func(t *testing.T) { shrink(t, impatient(), 1) })
+}
+
+// shrink wants a bug that needs at least so many injections.
+func shrink(t *testing.T, system sim.System, least int) {
+	ctx := context.Background()
+	plan, found := failing(t, system, 3*time.Second)
+	before := plan.Encode()
+	steps := 0
+	last := 0
+	s := Shrinker{System: system, Progress: func(tries int, p Plan) {
+		steps++
+		if tries <= last {
+			t.Errorf("try %d follows try %d", tries, last)
+		}
+		last = tries
+		if err := validPlan(p); err != nil {
+			t.Errorf("a plan on the way: %v", err)
+		}
+	}}
+	small, still, tries := s.Shrink(ctx, plan, found)
+	t.Logf("from %s to %s in %d simulations, %d steps", plan.Describe(), small.Describe(), tries, steps)
+	if !bytes.Equal(plan.Encode(), before) {
+		t.Error("shrinking changed the plan that it was given")
+	}
+	if still.By != found.By || steps == 0 || tries < steps || tries > shrinkTriesMax {
+		t.Errorf("%v became %v, %d steps in %d simulations", found, still, steps, tries)
+	}
+	if len(injections(small)) >= len(injections(plan)) || small.Spec.Concurrency > plan.Spec.Concurrency || small.Spec.Duration > plan.Spec.Duration || small.Spec.Nodes > plan.Spec.Nodes {
+		t.Errorf("%s became %s", plan.Describe(), small.Describe())
+	}
+	if least == 0 && (small.Spec.Concurrency > 1 || len(injections(small)) > 0) {
+		t.Errorf("it needs neither faults nor many clients, and there are still %s", small.Describe())
+	}
+	if len(injections(small)) < least {
+		t.Errorf("it is shown without a fault: %s", small.Describe())
+	}
+	for _, name := range small.Spec.Faults {
+		if !slices.ContainsFunc(small.Schedule, func(st nemesis.Step) bool { return nemesis.Covers(name, st.Fault) }) {
+			t.Errorf("the fault %s is still asked for, and nothing brings it about", name)
+		}
+	}
+	scenario := Scenario{About: []string{t.Name()}, Defect: "vote-not-saved", Breaks: still.By, Plan: small}
+	again, err := ParseScenario(scenario.Encode())
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := simulated(t, system, again.Plan)
+	if v, _, err := out.Judge(ctx, again.Plan); err != nil || v == nil || *v != still {
+		t.Errorf("the scenario shows %v (%v), want %v", v, err, still)
+	}
+	out = simulated(t, simSystems["raft"], again.Plan)
+	if v, _, err := out.Judge(ctx, again.Plan); err != nil || v != nil {
+		t.Errorf("sound raft shows %v (%v)", v, err)
+	}
+}
+
+// What ends early has the smallest plan found so far.
+func TestShrinkEnds(t *testing.T) {
+	plan, found := failing(t, forgetful(), 2*time.Second)
+	ctx, cancel := context.WithCancel(context.Background())
+	s := Shrinker{System: forgetful(), Progress: func(int, Plan) { cancel() }}
+	small, still, tries := s.Shrink(ctx, plan, found)
+	if still.By != found.By || tries > shrinkThrows*20 {
+		t.Errorf("%v after %d simulations", still, tries)
+	}
+	out := simulated(t, forgetful(), small)
+	if v, _, err := out.Judge(context.Background(), small); err != nil || v == nil || v.By != found.By {
+		t.Errorf("what it ended with shows %v, %v", v, err)
+	}
+}
+
+// A violation that nothing shows again is left as it is.
+func TestShrinkNothing(t *testing.T) {
+	plan := swarm(t, "raft", 1, time.Second)
+	plan.Schedule, plan.Spec.Faults = nil, []string{}
+	plan.Spec.Nodes, plan.Spec.Concurrency, plan.Spec.Rate, plan.Spec.Workload = 2, 2, 10, "register"
+	s := Shrinker{System: simSystems["raft"]}
+	small, still, tries := s.Shrink(context.Background(), plan, Violation{By: "nothing"})
+	if !bytes.Equal(small.Encode(), plan.Encode()) || still.By != "nothing" || tries == 0 {
+		t.Errorf("after %d simulations it became %s", tries, small.Describe())
+	}
+}
+
+// Heals of what is not injected go, and those behind the end come to it.
+func TestPaired(t *testing.T) {
+	at := func(id string, at time.Duration, action nemesis.Action) nemesis.Step {
+		return nemesis.Step{ID: id, At: at, Action: action}
+	}
+	got := paired(nemesis.Schedule{at("a", 1, nemesis.Inject), at("b", 2, nemesis.Heal), at("a", 9, nemesis.Heal)}, 5)
+	if len(got) != 2 || got[0].ID != "a" || got[1].ID != "a" || got[1].At != 5 {
+		t.Errorf("paired: %+v", got)
+	}
+}
