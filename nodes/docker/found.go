@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"github.com/moby/moby/client"
 
 	"chaos/nodes"
+	"chaos/nodes/agent"
 )
 
 // composeProject is the label by which compose names a project's containers.
@@ -150,6 +152,12 @@ func (e *engine) giveBack(ctx context.Context, boxes []*box, lock Leftover) erro
 	return errors.Join(append(errs, e.removeOne(ctx, lock))...)
 }
 
+// Forget removes what a run left on the host that this process is on: its
+// folder, and the table of an agent that was killed.
+func Forget(folder string) error {
+	return errors.Join(os.RemoveAll(folder), agent.DropTable(agent.TableOf(path.Base(folder))))
+}
+
 func (b *box) giveBack(ctx context.Context) error {
 	if err := b.e.thaw(ctx, b.id); err != nil {
 		return err
@@ -170,7 +178,7 @@ func (b *box) giveBack(ctx context.Context) error {
 		}
 	}
 	if said := s.last(); said != "" {
-		return fmt.Errorf("docker: removing the run's files from %s: %s", b.name, said)
+		return fmt.Errorf("docker: removing what the run left in %s: %s", b.name, said)
 	}
 	if b.ran {
 		return nil

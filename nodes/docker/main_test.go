@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 	case "wait": // a first process of somebody else's
 		exit(waiting())
 	case "forget":
-		exit(os.RemoveAll(os.Args[2]))
+		exit(Forget(os.Args[2]))
 	case "list":
 		exit(list(os.Args[2]))
 	case "reach":

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"chaos/nodes"
+	"chaos/nodes/agent"
 	"chaos/nodes/nodestest"
 )
 
@@ -113,13 +114,13 @@ func (m *labMachine) processes(t testing.TB, agents bool) (out []int) {
 // tables lists the machine's tables of runs.
 func (m *labMachine) tables(t testing.TB) string {
 	t.Helper()
-	return strings.TrimSpace(m.sh(t, "nft list tables | grep "+tablePrefix+" || true"))
+	return strings.TrimSpace(m.sh(t, "nft list tables | grep "+agent.TableOf("")+" || true"))
 }
 
 // left tells what of runs is on the machine, "" where there is nothing.
 func (m *labMachine) left(t testing.TB) string {
 	t.Helper()
-	out := m.sh(t, "nft list tables | grep "+tablePrefix+"; ls /var/tmp/chaos-0/runs 2>/dev/null || true")
+	out := m.sh(t, "nft list tables | grep "+agent.TableOf("")+"; ls /var/tmp/chaos-0/runs 2>/dev/null || true")
 	for _, pid := range append(m.processes(t, true), m.processes(t, false)...) {
 		out += fmt.Sprintf("process %d\n", pid)
 	}
