@@ -39,6 +39,10 @@ systems chaos-linux-ARCH is taken from beside it.`,
 				}
 			}
 			made, err := docker.BuildImage(c.Context(), image, binary, with)
+			var unfit docker.UnfitError
+			if errors.As(err, &unfit) && (unfit.File == binary || slices.Contains(with, unfit.File)) {
+				return usageError{err}
+			}
 			if err != nil {
 				return err
 			}
