@@ -67,6 +67,7 @@ func TestSidecars(t *testing.T) {
 	p = New(fresh.program, Config{Image: testImage, Sidecars: map[nodes.ID]string{1: ids[0], 2: "nobody-" + ids[1][:8], 3: ids[2]}})
 	_, err = p.Launch(t.Context(), nodestest.Talker{}, o)
 	says(t, "a container that is not there", err, "there is no container nobody")
+	says(t, "the same, before", p.Refuse(t.Context(), nodestest.Talker{}, o), "there is no container nobody")
 	o.Nodes = 4
 	_, err = p.Launch(t.Context(), nodestest.Talker{}, o)
 	says(t, "too few containers", err, "nobody", "there is no container")
