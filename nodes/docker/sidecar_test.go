@@ -12,6 +12,7 @@ import (
 // own, are cut off from each other by what shares their networks, and left as
 // they were.
 func TestSidecars(t *testing.T) {
+	t.Parallel()
 	fresh := needEngine(t)
 	_, ids := aProject(t, fresh)
 	e := testEngine(t)

@@ -171,6 +171,7 @@ const reachTries = 5
 // nodes die with their agents and the kernel alone heals the links, within the
 // lease. It shows in containers of others, whose network goes on.
 func TestEverythingDies(t *testing.T) {
+	t.Parallel()
 	p := needEngine(t)
 	if e := testEngine(t); !e.at.local() || os.Geteuid() != 0 {
 		t.Skip("processes in containers are out of reach from here")

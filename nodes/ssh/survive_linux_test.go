@@ -142,7 +142,7 @@ func (m *labMachine) bare(t testing.TB) bool {
 // ends it. The machines reach each other meanwhile.
 func (l *lab) cutOff(t testing.TB, m *labMachine) (mend func()) {
 	t.Helper()
-	table := "lab_" + m.spec.Name
+	table := "lab_" + m.device
 	nft := func(script string) {
 		cmd := exec.Command("nft", "-f", "-")
 		cmd.Stdin = strings.NewReader(script)
@@ -186,6 +186,7 @@ END`)
 // A harness that is killed leaves hosts that are healed at once, folders that
 // clean finds, and nobody else's rules touched.
 func TestHarnessKilled(t *testing.T) {
+	t.Parallel()
 	l := needLab(t)
 	hosts := l.hostsFile(t, 3)
 	var looks []func() string
@@ -250,6 +251,7 @@ func (l *lab) cleaned(t *testing.T, c Config, count int) {
 // Where the network dies together with the harness no host hears of it: leases
 // end the agents, and where those are killed, too, the kernel ends cuts.
 func TestEverythingDies(t *testing.T) {
+	t.Parallel()
 	l := needLab(t)
 	hosts := l.hostsFile(t, 3)
 	cmd := startHarness(t, l, hosts)
@@ -352,6 +354,7 @@ func everything(string) bool { return true }
 // have not even an agent; when they can be reached again they are brought to what
 // is wanted, and the gap is told.
 func TestNetworkDies(t *testing.T) {
+	t.Parallel()
 	l := needLab(t)
 	c, able := survivor(t, l)
 	nodestest.Survive(t, c, able, func(t *testing.T) {
@@ -388,6 +391,7 @@ func TestNetworkDies(t *testing.T) {
 // Connections that are cut end what they carried at once; hosts are reached
 // again and brought to what is wanted.
 func TestConnectionCut(t *testing.T) {
+	t.Parallel()
 	l := needLab(t)
 	c, able := survivor(t, l)
 	nodestest.Survive(t, c, able, func(t *testing.T) {
@@ -421,9 +425,11 @@ func (m *labMachine) hangUp(t *testing.T) {
 // A harness that is frozen finds its hosts healed when it wakes, whether their
 // agents have ended meanwhile or not, and hurts them again.
 func TestHarnessFrozen(t *testing.T) {
-	l := needLab(t)
+	t.Parallel()
 	for name, asleep := range map[string]time.Duration{"a lease and a half": surviveLease * 3 / 2, "three leases": 3 * surviveLease} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := needLab(t)
 			hosts := l.hostsFile(t, 3)
 			cmd := startHarness(t, l, hosts)
 			before := l.agents(t, 3)
@@ -470,6 +476,7 @@ func (l *lab) agents(t *testing.T, count int) (out []int) {
 
 // Agents that are killed take their nodes along; all come back.
 func TestAgentKilled(t *testing.T) {
+	t.Parallel()
 	l := needLab(t)
 	c, able := survivor(t, l)
 	nodestest.Survive(t, c, able, func(t *testing.T) {
@@ -484,6 +491,7 @@ func TestAgentKilled(t *testing.T) {
 
 // An agent that hangs is replaced, together with the node that it holds.
 func TestAgentStuck(t *testing.T) {
+	t.Parallel()
 	l := needLab(t)
 	c, _ := survivor(t, l)
 	ev, err := c.Apply(t.Context(), "part", []nodes.Effect{{Kind: nodes.Cut, From: 3, To: 1}})
@@ -509,6 +517,7 @@ func TestAgentStuck(t *testing.T) {
 
 // Two faults on one node end in either order, and neither undoes the other.
 func TestOverlap(t *testing.T) {
+	t.Parallel()
 	c, able := survivor(t, needLab(t))
 	nodestest.Overlaps(t, c, able, false)
 }
