@@ -288,6 +288,8 @@ func TestDialsHeedTheirContext(t *testing.T) {
 		t.Fatal(err)
 	}
 	const dials, wait = 3 * 2048, 200 * time.Millisecond // more than a door carries streams
+	for dial(wait) == nil {                              // it takes a moment to freeze
+	}
 	began := time.Now()
 	var work sync.WaitGroup
 	for range dials {

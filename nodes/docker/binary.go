@@ -38,6 +38,7 @@ type UnfitError struct {
 	Err  error
 }
 
+// Error is the reason.
 func (e UnfitError) Error() string { return e.Err.Error() }
 
 // Unwrap is the reason.
