@@ -21,4 +21,6 @@ func TestJournalOnMemDisk(t *testing.T) {
 	nodestest.Journal(t, func(*testing.T) replica.Disk { return replica.NewMemDisk() })
 }
 
-func TestJournalPower(t *testing.T) { nodestest.JournalPower(t, 40, replica.NewMemDisk, (*replica.MemDisk).Restored) }
+func TestJournalPower(t *testing.T) {
+	nodestest.JournalPower(t, 40, replica.NewMemDisk, (*replica.MemDisk).Restored)
+}
