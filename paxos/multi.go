@@ -26,9 +26,10 @@ type leadership struct {
 	granted  consensus.ID // whose probe was granted last
 	grantAge int          // ticks since then
 
-	beat  int   // ticks since the last heartbeat
-	heard votes // who answered the leading node since the last check
-	check int   // ticks since then
+	beat  int    // ticks since the last heartbeat
+	heard votes  // who answered the leading node since the last check
+	check int    // ticks since then
+	mark  uint64 // the learner's at that check
 }
 
 // electionTimeout draws from [base, 2*base) ticks.
@@ -41,7 +42,7 @@ func (c *Core) leads() bool { return c.mode == Multi && c.proposer.phase == prop
 func (c *Core) lead() {
 	l := &c.leadership
 	c.loseReads("a new proposer took over")
-	l.leader, l.rival, l.probes, l.granted, l.check = c.o.ID, 0, 0, 0, 0
+	l.leader, l.rival, l.probes, l.granted, l.check, l.mark = c.o.ID, 0, 0, 0, 0, c.learner.mark
 	l.heard = c.bit(c.o.ID)
 	c.heartbeat()
 	for _, one := range c.pending.commands() {
@@ -152,7 +153,7 @@ func (c *Core) tickMulti() {
 }
 
 // tickLeader keeps the ballot known, repeats lost requests, and gives up where
-// no majority answers any more.
+// no majority answers any more, or where it can't learn what it needs to serve.
 func (c *Core) tickLeader() {
 	l := &c.leadership
 	if l.beat++; l.beat >= c.o.HeartbeatTicks {
@@ -163,11 +164,18 @@ func (c *Core) tickLeader() {
 	if l.check++; l.check < 2*c.o.ElectionTicks {
 		return
 	}
-	lost := !c.quorum(l.heard)
-	l.check, l.heard = 0, c.bit(c.o.ID)
+	lost := !c.quorum(l.heard) || c.blind()
+	l.check, l.heard, l.mark = 0, c.bit(c.o.ID), c.learner.mark
 	if lost {
 		c.preempted()
 	}
+}
+
+// blind tells whether slots below all of this ballot stay undecided here: phase 1
+// heard that they are decided from a node that may be gone since. Another phase 1
+// finds their values at those who are left.
+func (c *Core) blind() bool {
+	return c.learner.mark < c.proposer.base && c.learner.mark == c.leadership.mark
 }
 
 // heardFrom counts an answer for the check of the majority.

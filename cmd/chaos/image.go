@@ -39,6 +39,10 @@ systems chaos-linux-ARCH is taken from beside it.`,
 				}
 			}
 			made, err := docker.BuildImage(c.Context(), image, binary, with)
+			var unfit docker.UnfitError
+			if errors.As(err, &unfit) && (unfit.File == binary || slices.Contains(with, unfit.File)) {
+				return usageError{err}
+			}
 			if err != nil {
 				return err
 			}
@@ -62,7 +66,7 @@ const forgettable = "/data/"
 func newForgetCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:    "forget FOLDER",
-		Short:  "remove a run's folder on a host that is used again",
+		Short:  "remove what a run left on a host that is used again",
 		Hidden: true,
 		Args:   cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -70,7 +74,7 @@ func newForgetCommand() *cobra.Command {
 			if name, ok := strings.CutPrefix(folder, forgettable); !ok || name == "" || strings.Contains(name, "/") {
 				return usageError{fmt.Errorf("%q is no folder of a run below %s", args[0], forgettable)}
 			}
-			return os.RemoveAll(folder)
+			return docker.Forget(folder)
 		},
 	}
 }

@@ -281,6 +281,14 @@ func (f *runFlags) prepare(c *cobra.Command, plan campaign.Plan) (campaign.Live,
 			return live, usageError{fmt.Errorf("--system %s: %w", system.Name(), err)}
 		}
 	}
+	if picky, ok := provider.(interface {
+		Refuse(context.Context, nodes.System, nodes.Options) error
+	}); ok { // what is wrong is told before there is a run's folder
+		o := nodes.Options{Network: abilities.Network, Nodes: plan.Spec.Nodes, Knobs: plan.Spec.Knobs.Nodes()}
+		if err := picky.Refuse(c.Context(), system, o); err != nil {
+			return live, err
+		}
+	}
 	return campaign.Live{Plan: plan, System: system, Provider: provider, Network: abilities.Network}, nil
 }
 

@@ -30,6 +30,7 @@ const (
 	doorWrite     = 30 * time.Second // for one write to go out, before the door is given up
 	doorNonce     = 16               // bytes
 	doorDialLimit = 10 * time.Second // for a dial on the host, where the caller's ctx allows more
+	doorKnocks    = doorStreams / 2  // without an answer at once: fewer than streams, for whose opening nobody can wait with a ctx
 )
 
 // doorGreeting begins the first line that a host says.
@@ -61,7 +62,10 @@ type knocked struct {
 // A Door is the controller's end of one stream to a host that carries many: the
 // agent's lines, connections to the node, files. So a provider needs nothing of a
 // host but one duplex stream: a container's attach stream, an SSH session, a socket.
-type Door struct{ session *yamux.Session }
+type Door struct {
+	session *yamux.Session
+	room    chan struct{} // held by each knock without an answer
+}
 
 // OpenDoor greets the host at the other end of conn, which belongs to the Door
 // from now on. Where the host asks for a key, both ends prove that they know it
@@ -80,7 +84,7 @@ func OpenDoor(ctx context.Context, conn io.ReadWriteCloser, key string) (*Door, 
 		conn.Close()
 		return nil, fmt.Errorf("agent: opening the door of a host: %w", err)
 	}
-	return &Door{session}, nil
+	return &Door{session, make(chan struct{}, doorKnocks)}, nil
 }
 
 // doorSettings leaves liveness to the agent's own beat.
@@ -223,34 +227,77 @@ func (d *Door) Fetch(ctx context.Context, from, into string) error {
 	return nil
 }
 
-// knock opens a stream and says what for.
+// knock opens a stream, says what for, and waits for the answer. However long
+// the stream itself is stuck, behind a frozen host for one, ctx ends the wait.
 func (d *Door) knock(ctx context.Context, k knock) (net.Conn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	select {
+	case d.room <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-d.Done():
+		return nil, fmt.Errorf("agent: the door is closed: %w", yamux.ErrSessionShutdown)
+	}
+	answers := make(chan opened) // without a buffer: an answer is taken, or its stream closed
+	go func() {
+		defer func() { <-d.room }()
+		o := d.open(ctx, k)
+		select {
+		case answers <- o:
+		case <-ctx.Done():
+			o.drop()
+		}
+	}()
+	select {
+	case o := <-answers:
+		return o.conn, o.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// An opened is what became of a knock.
+type opened struct {
+	conn net.Conn
+	err  error
+}
+
+func (o opened) drop() {
+	if o.err == nil {
+		o.conn.Close()
+	}
+}
+
+func (d *Door) open(ctx context.Context, k knock) opened {
 	conn, err := d.session.OpenStream()
 	if err != nil {
-		return nil, fmt.Errorf("agent: the door is closed: %w", err)
+		return opened{nil, fmt.Errorf("agent: the door is closed: %w", err)}
 	}
-	stop := context.AfterFunc(ctx, func() { conn.Close(); conn.SetDeadline(time.Unix(1, 0)) })
-	answer, err := exchange(conn, k)
+	err = conn.SetDeadline(time.Now().Add(doorWait + k.Timeout))
+	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
+	var answer knocked
+	if err == nil {
+		answer, err = exchange(conn, k)
+	}
 	if !stop() {
 		err = ctx.Err()
 	}
 	if err == nil {
 		err = answer.reason()
 	}
+	if err == nil {
+		err = conn.SetDeadline(time.Time{})
+	}
 	if err != nil {
 		conn.Close()
-		return nil, err
+		return opened{nil, err}
 	}
-	return conn, conn.SetDeadline(time.Time{})
+	return opened{conn, nil}
 }
 
 func exchange(conn net.Conn, k knock) (a knocked, err error) {
-	if err := conn.SetDeadline(time.Now().Add(doorWait + k.Timeout)); err != nil {
-		return a, err
-	}
 	b, err := json.Marshal(k)
 	if err != nil {
 		return a, err

@@ -89,6 +89,7 @@ func children(parent int) (out []int) {
 // gap of its fault. But its kernel has let go of the cuts meanwhile, which is one
 // of theirs.
 func TestMachineSleepsLong(t *testing.T) {
+	t.Parallel()
 	const lease = 2 * time.Second
 	l := newLab(t, 3)
 	f := l.fleet(lease, func(o *agent.FleetOptions) { o.Hosts[1].Machine = &sleepingMachine{l: l, id: 2} })
@@ -136,6 +137,7 @@ func TestMachineSleepsLong(t *testing.T) {
 // lease is given up meanwhile; its window does not count. When it wakes it heals,
 // takes its node along and ends.
 func TestAgentSleepsLong(t *testing.T) {
+	t.Parallel()
 	const lease = 2 * time.Second
 	l := newLab(t, 2)
 	f := l.fleet(lease, func(o *agent.FleetOptions) {

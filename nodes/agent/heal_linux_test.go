@@ -44,6 +44,7 @@ func (l *lab) noTable(id nodes.ID) {
 }
 
 func TestKilledAgentHealsByTheKernel(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 2)
 	const short = 2 * time.Second
 	f := l.fleet(short, func(o *agent.FleetOptions) {
@@ -75,6 +76,7 @@ func TestKilledAgentHealsByTheKernel(t *testing.T) {
 }
 
 func TestLostAgentComesBack(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 2)
 	f := l.fleet(lease, nil)
 	ctx := context.Background()
@@ -105,6 +107,7 @@ func TestLostAgentComesBack(t *testing.T) {
 }
 
 func TestStreamEndHeals(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 2)
 	f := l.fleet(lease, nil)
 	w := l.wire(1, 2)
@@ -129,6 +132,7 @@ func TestStreamEndHeals(t *testing.T) {
 
 // A controller that goes silent without closing its stream.
 func TestSilenceHeals(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 2)
 	raw, err := l.open(2)
 	must(t, err)
@@ -147,6 +151,7 @@ func TestSilenceHeals(t *testing.T) {
 }
 
 func TestForeignTableIsUntouched(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 2)
 	l.in(l.hosts[2], func() {
 		c, err := nftables.New()
@@ -200,6 +205,7 @@ func (l *lab) listing(id nodes.ID) string {
 // A fault that somebody takes away behind our back is a lapse, found by the
 // next beat or look, told, and mended.
 func TestLapseIsToldAndMended(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 2)
 	f := l.fleet(lease, nil)
 	ctx := context.Background()
@@ -231,6 +237,7 @@ func TestLapseIsToldAndMended(t *testing.T) {
 
 // A late beat finds the elements gone.
 func TestLateBeatFindsTheLapse(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 2)
 	f := l.fleet(2*time.Second, nil)
 	ctx := context.Background()

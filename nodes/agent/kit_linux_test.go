@@ -10,6 +10,7 @@ import (
 )
 
 func TestEffects(t *testing.T) {
+	t.Parallel()
 	nodestest.Effects(t, func(t *testing.T) (nodes.Cluster, nodes.Abilities) {
 		l := newLab(t, 3)
 		f := l.fleet(lease, func(o *agent.FleetOptions) { o.System = nodestest.Talker{} })
@@ -22,6 +23,7 @@ func TestEffects(t *testing.T) {
 
 // TestOverlaps: every two faults on one node end in either order.
 func TestOverlaps(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 3)
 	nodestest.Overlaps(t, l.fleet(lease, nil), nodes.Abilities{}, true)
 }

@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 		nodeMain()
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	os.Exit(nodestest.Run(m))
 }
 
 // required tells whether the person who runs the tests insists on a need.

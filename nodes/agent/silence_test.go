@@ -1,6 +1,7 @@
 package agent_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -109,6 +110,7 @@ const enoughTime = 20 * time.Second // bounds every wait; it is no measurement
 // its lease has run out, and ends one lease later, even where what it had to say
 // is stuck.
 func TestDeadNetwork(t *testing.T) {
+	t.Parallel()
 	for _, flooded := range []bool{false, true} {
 		t.Run(fmt.Sprintf("flooded=%v", flooded), func(t *testing.T) {
 			p := startDoor(t)
@@ -196,6 +198,7 @@ func flood(t *testing.T, d *agent.Door) {
 // TestSilentDoorTakesBack: a controller that was away for longer than its lease
 // finds the door open for one lease more, and keeps it open from then on.
 func TestSilentDoorTakesBack(t *testing.T) {
+	t.Parallel()
 	d, ended, err := doors(t, agent.ServeOptions{}, "")
 	if err != nil {
 		t.Fatal(err)
@@ -251,5 +254,60 @@ func TestDoorIsTold(t *testing.T) {
 	}
 	if err := p.await(t, "after SIGTERM"); err != nil {
 		t.Errorf("%v, saying %s", err, p.said.String())
+	}
+}
+
+// TestDialsHeedTheirContext: however many dials a frozen host leaves without an
+// answer, each ends when its own context does, and none is left over when the
+// host wakes.
+func TestDialsHeedTheirContext(t *testing.T) {
+	p := startDoor(t)
+	d, err := agent.OpenDoor(t.Context(), p, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	m := nodes.Member{ID: 1, Host: "127.0.0.1", Client: l.Addr().(*net.TCPAddr).Port}
+	dial := func(wait time.Duration) error {
+		ctx, cancel := context.WithTimeout(t.Context(), wait)
+		defer cancel()
+		c, err := d.Dial(ctx, m, nodes.ClientPort)
+		if err == nil {
+			c.Close()
+		}
+		return err
+	}
+	if err := dial(enoughTime); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	const dials, wait = 3 * 2048, 200 * time.Millisecond // more than a door carries streams
+	for dial(wait) == nil {                              // it takes a moment to freeze
+	}
+	began := time.Now()
+	var work sync.WaitGroup
+	for range dials {
+		work.Go(func() {
+			if err := dial(wait); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("a dial of a frozen host: %v", err)
+			}
+		})
+	}
+	work.Wait()
+	t.Logf("%d dials with %s each ended after %s", dials, wait, time.Since(began))
+	if took := time.Since(began); took > enoughTime/2 {
+		t.Errorf("dials with %s each took %s", wait, took)
+	}
+	if err := p.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	if err := dial(enoughTime); err != nil {
+		t.Errorf("the host is awake: %v", err)
 	}
 }

@@ -59,15 +59,13 @@ func openWall(h Hello, echo *prober, seed uint64) (*wall, error) {
 		return nil, fmt.Errorf("agent: opening the firewall's netlink socket: %w", err)
 	}
 	w := &wall{hello: h, echo: echo, seed: seed, conn: conn, queues: map[nodes.Link]*queue{}}
-	w.table = &nftables.Table{Family: nftables.TableFamilyINet, Name: tableName(h.Run)}
+	w.table = &nftables.Table{Family: nftables.TableFamilyINet, Name: TableOf(h.Run)}
 	if err := w.drop(); err != nil { // what a predecessor of this run may have left
 		conn.CloseLasting()
 		return nil, err
 	}
 	return w, nil
 }
-
-func tableName(run string) string { return "chaos_" + run }
 
 // set brings the firewall to exactly want, in one transaction, and tells which
 // links had lapsed before.

@@ -137,37 +137,45 @@ func (l *lab) weather(f interface {
 }
 
 func TestWeatherIsMeasured(t *testing.T) {
-	l := newLab(t, 2)
-	f := l.fleet(lease, nil)
-	for _, p := range []int{50, 200, 500} {
-		l.weather(f, func() {
-			s := l.shower(1, 2, packets, 100)
-			l.near("lost", packets-s.arrived, packets, float64(p)/1000)
-		}, nodes.Effect{Kind: nodes.Lossy, PerMille: p})
+	t.Parallel()
+	lost := func(p int) func(l *lab, s shower) {
+		return func(l *lab, s shower) { l.near("lost", packets-s.arrived, packets, float64(p)/1000) }
 	}
-	l.weather(f, func() {
-		s := l.shower(1, 2, packets, 100)
-		l.near("doubled", s.doubled, packets, 0.25)
-		l.near("lost", packets-s.arrived, packets, 0)
-	}, nodes.Effect{Kind: nodes.Duplicated, PerMille: 250})
-	l.weather(f, func() {
-		s := l.shower(1, 2, packets, 100)
-		l.near("late", s.late, packets, 0.2)
-		l.near("lost", packets-s.arrived, packets, 0)
-	}, nodes.Effect{Kind: nodes.Reordered, PerMille: 200, Delay: 8 * time.Millisecond})
-	l.weather(f, func() {
-		s := l.shower(1, 2, packets, 100)
-		l.near("lost", packets-s.arrived, packets, 0.1)
-		l.near("doubled", s.doubled, s.arrived, 0.3)
-		l.near("late", s.late, s.arrived, 0.2)
-	}, nodes.Effect{Kind: nodes.Lossy, PerMille: 100}, nodes.Effect{Kind: nodes.Duplicated, PerMille: 300},
-		nodes.Effect{Kind: nodes.Reordered, PerMille: 200, Delay: 8 * time.Millisecond},
-		nodes.Effect{Kind: nodes.Delayed, Delay: 10 * time.Millisecond, Jitter: 2 * time.Millisecond})
+	late := nodes.Effect{Kind: nodes.Reordered, PerMille: 200, Delay: 8 * time.Millisecond}
+	for name, c := range map[string]struct {
+		look    func(l *lab, s shower)
+		effects []nodes.Effect
+	}{
+		"a little loss": {lost(50), []nodes.Effect{{Kind: nodes.Lossy, PerMille: 50}}},
+		"loss":          {lost(200), []nodes.Effect{{Kind: nodes.Lossy, PerMille: 200}}},
+		"half is lost":  {lost(500), []nodes.Effect{{Kind: nodes.Lossy, PerMille: 500}}},
+		"doubled": {func(l *lab, s shower) {
+			l.near("doubled", s.doubled, packets, 0.25)
+			lost(0)(l, s)
+		}, []nodes.Effect{{Kind: nodes.Duplicated, PerMille: 250}}},
+		"late": {func(l *lab, s shower) {
+			l.near("late", s.late, packets, 0.2)
+			lost(0)(l, s)
+		}, []nodes.Effect{late}},
+		"everything": {func(l *lab, s shower) {
+			lost(100)(l, s)
+			l.near("doubled", s.doubled, s.arrived, 0.3)
+			l.near("late", s.late, s.arrived, 0.2)
+		}, []nodes.Effect{{Kind: nodes.Lossy, PerMille: 100}, {Kind: nodes.Duplicated, PerMille: 300}, late,
+			{Kind: nodes.Delayed, Delay: 10 * time.Millisecond, Jitter: 2 * time.Millisecond}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t, 2)
+			l.weather(l.fleet(lease, nil), func() { c.look(l, l.shower(1, 2, packets, 100)) }, c.effects...)
+		})
+	}
 }
 
 // A second copy is neither doubled again nor lost, and goes to clients' ends as
 // to peers'.
 func TestEverythingIsDoubledOnce(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 2)
 	f := l.fleet(lease, nil)
 	ctx := context.Background()
@@ -186,6 +194,7 @@ func TestEverythingIsDoubledOnce(t *testing.T) {
 
 // What can't be proven is not done: weather on links of clients.
 func TestWeatherOfClientsIsRefused(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 2)
 	f := l.fleet(lease, nil)
 	for _, e := range []nodes.Effect{
@@ -202,21 +211,24 @@ func TestWeatherOfClientsIsRefused(t *testing.T) {
 
 // The time that a volume takes over TCP through a limited link.
 func TestRateIsMeasured(t *testing.T) {
-	l := newLab(t, 2)
-	f := l.fleet(lease, nil)
+	t.Parallel()
 	for _, rate := range []int64{100_000, 1_000_000, nodes.RateMax} {
-		volume := int(rate) // a second of it
-		l.weather(f, func() {
-			w := l.wire(1, 2)
-			took := l.pour(w, volume)
-			t.Logf("asked %s, %d bytes took %s: %s", nodes.Rate(rate), volume, took, nodes.Rate(int64(float64(volume)/took.Seconds())))
-			if took < time.Second {
-				t.Errorf("%d bytes took %s, a second is the least", volume, took)
-			}
-			if took > 3*time.Second {
-				t.Errorf("%d bytes took %s", volume, took)
-			}
-		}, nodes.Effect{Kind: nodes.Limited, Rate: rate})
+		t.Run(nodes.Rate(rate), func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t, 2)
+			volume := int(rate) // a second of it
+			l.weather(l.fleet(lease, nil), func() {
+				w := l.wire(1, 2)
+				took := l.pour(w, volume)
+				t.Logf("asked %s, %d bytes took %s: %s", nodes.Rate(rate), volume, took, nodes.Rate(int64(float64(volume)/took.Seconds())))
+				if took < time.Second {
+					t.Errorf("%d bytes took %s, a second is the least", volume, took)
+				}
+				if took > 3*time.Second {
+					t.Errorf("%d bytes took %s", volume, took)
+				}
+			}, nodes.Effect{Kind: nodes.Limited, Rate: rate})
+		})
 	}
 }
 

@@ -25,11 +25,13 @@ func alone(o *agent.FleetOptions) {
 // An agent that is killed takes its queues along, delays too, and the kernel lets packets
 // pass at once; one that is stuck holds them until the kernel's time limit.
 func TestWeatherEndsWithItsAgent(t *testing.T) {
+	t.Parallel()
 	for name, end := range map[string]func(l *lab) error{
 		"killed": func(l *lab) error { return l.agent(2).Process.Kill() },
 		"stuck":  func(l *lab) error { return stop(l.agent(2).Process.Pid) },
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			l := newLab(t, 2)
 			f := l.fleet(2*time.Second, alone)
 			ctx := context.Background()
@@ -63,6 +65,7 @@ func TestWeatherEndsWithItsAgent(t *testing.T) {
 // Foreign packets that bear no mark of ours meet the weather, and tables of
 // others stay as they are while it lasts.
 func TestWeatherLeavesOtherLinksAlone(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, 3)
 	f := l.fleet(lease, nil)
 	ctx := context.Background()

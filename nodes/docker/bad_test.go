@@ -164,6 +164,7 @@ func TestSettings(t *testing.T) {
 
 // A subnet that is in use is said to be, with the remedy.
 func TestSubnetTaken(t *testing.T) {
+	t.Parallel()
 	p := needEngine(t)
 	e := testEngine(t)
 	s := &set{e: e, project: "taken-" + fresh()}
@@ -173,10 +174,16 @@ func TestSubnetTaken(t *testing.T) {
 	}
 	defer s.remove(t.Context())
 	o := nodestest.ProviderOptions(t.TempDir(), "")
-	_, err := New(p.program, Config{Image: testImage, Subnet: s.prefix.String()}).Launch(t.Context(), nodestest.Talker{}, o)
-	says(t, "subnet", err, "is taken", "--subnet")
-	_, err = New(p.program, Config{Image: testImage, Project: s.project}).Launch(t.Context(), nodestest.Talker{}, o)
-	says(t, "project", err, "already", "--project")
+	for _, q := range []*Provider{New(p.program, Config{Image: testImage, Subnet: s.prefix.String()}),
+		New(p.program, Config{Image: testImage, Project: s.project})} {
+		want := []string{"already", "--project"}
+		if q.config.Subnet != "" {
+			want = []string{"is taken", "--subnet"}
+		}
+		_, err := q.Launch(t.Context(), nodestest.Talker{}, o)
+		says(t, "launch", err, want...)
+		says(t, "before", q.Refuse(t.Context(), nodestest.Talker{}, o), want...)
+	}
 	if left := ofRun(t, e, o.Dir); len(left) > 0 {
 		t.Errorf("left: %v", left)
 	}
@@ -184,7 +191,10 @@ func TestSubnetTaken(t *testing.T) {
 
 // An image of the same name that is not ours to replace silently.
 func TestImages(t *testing.T) {
+	t.Parallel()
 	p := needEngine(t)
+	image := strings.Replace(testImage, ":", "-images:", 1) // others need theirs meanwhile
+	p = New(p.program, Config{Image: image})
 	extra := filepath.Join(t.TempDir(), "extra")
 	b, err := os.ReadFile(p.program)
 	if err == nil {
@@ -193,19 +203,31 @@ func TestImages(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	first, err := BuildImage(t.Context(), testImage, p.program, []string{extra})
+	first, err := BuildImage(t.Context(), image, p.program, []string{extra})
 	if err != nil || !first.Built || len(first.With) != 1 || first.With[0] != "extra" {
 		t.Fatalf("%+v %v", first, err)
 	}
-	again, err := BuildImage(t.Context(), testImage, p.program, nil)
+	again, err := BuildImage(t.Context(), image, p.program, nil)
 	if err != nil || again.Built || again.ID != first.ID {
 		t.Errorf("equal programs, another image: %+v %v", again, err)
 	}
-	_, err = BuildImage(t.Context(), testImage, extra, nil)
+	_, err = BuildImage(t.Context(), image, extra, nil)
 	says(t, "another program, where one is beside it", err, "extra", "--with")
-	_, err = BuildImage(t.Context(), testImage, p.program, []string{"/etc/hostname"})
+	_, err = BuildImage(t.Context(), image, p.program, []string{"/etc/hostname"})
 	says(t, "a text beside it", err, "--with /etc/hostname")
-	if err := removeTestImage(); err != nil {
+	if unfit := (UnfitError{}); !errors.As(err, &unfit) || unfit.File != "/etc/hostname" {
+		t.Errorf("it is not said to be the file's fault: %v", err)
+	}
+	says(t, "a system that is not in the image", p.Refuse(t.Context(), nodes.Etcd(""), nodestest.ProviderOptions("", "")),
+		"holds no etcd", "chaos image --with")
+	free := New(p.program, Config{Image: image, Subnet: freeNet(t, testEngine(t)) + ".0/24"})
+	if err := free.Refuse(t.Context(), nodestest.Talker{}, nodestest.ProviderOptions("", "")); err != nil {
+		t.Errorf("what can be launched is refused: %v", err)
+	}
+	if left := ofRun(t, testEngine(t), "a trial"); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+	if err := removeImage(image); err != nil {
 		t.Error(err)
 	}
 }

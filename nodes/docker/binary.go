@@ -32,6 +32,18 @@ func architecture(engine string) string {
 	return engine
 }
 
+// An UnfitError says why a file can't be a program of a container.
+type UnfitError struct {
+	File string
+	Err  error
+}
+
+// Error is the reason.
+func (e UnfitError) Error() string { return e.Err.Error() }
+
+// Unwrap is the reason.
+func (e UnfitError) Unwrap() error { return e.Err }
+
 // FindBinary is the program itself where it is a static one for Linux on arch
 // (a name that Go gives it), else NAME-linux-ARCH beside it, else an error with the remedy.
 func FindBinary(program, arch string) (string, error) {
@@ -41,8 +53,8 @@ func FindBinary(program, arch string) (string, error) {
 	}
 	beside := strings.TrimSuffix(program, ".exe") + "-linux-" + arch
 	if _, missing := os.Stat(beside); missing != nil {
-		return "", fmt.Errorf("docker: %s can't be the program of a container: %w; "+staticRemedy+", which is looked for as well",
-			program, err, arch, beside)
+		return "", UnfitError{program, fmt.Errorf("docker: %s can't be the program of a container: %w; "+staticRemedy+", which is looked for as well",
+			program, err, arch, beside)}
 	}
 	if err := checkBinary(beside, arch); err != nil {
 		return "", fmt.Errorf("docker: %s can't be the program of a container: %w; "+staticRemedy, beside, err, arch, beside)
@@ -101,7 +113,7 @@ func readContent(source, target string) (c content, err error) {
 func extras(files []string, arch string) (out []content, err error) {
 	for _, f := range files {
 		if err := checkBinary(f, arch); err != nil {
-			return nil, fmt.Errorf("docker: --with %s: %w: give a static Linux program", f, err)
+			return nil, UnfitError{f, fmt.Errorf("docker: --with %s: %w: give a static Linux program", f, err)}
 		}
 		c, err := readContent(f, "bin/"+filepath.Base(f))
 		if err != nil {

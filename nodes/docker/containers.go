@@ -36,7 +36,7 @@ func (p *Provider) launchContainers(ctx context.Context, s nodes.System, o nodes
 	}
 	program, err := p.path()
 	if err == nil {
-		err = c.holds(adapt(program, c.with)(s.Exec(c.members[0], c.members, dataDir, o)))
+		err = holds(c.with, adapt(program, c.with)(s.Exec(c.members[0], c.members, dataDir, o)))
 	}
 	if err != nil {
 		return nil, errors.Join(err, c.remove(ctx), e.Close(), log.close())
@@ -131,9 +131,9 @@ func (c *crew) dial(ctx context.Context, m nodes.Member, p nodes.Port) (net.Conn
 	return c.boxes[i].dial(ctx, m, p)
 }
 
-// holds tells what is missing in the image to start a node.
-func (c *crew) holds(e nodes.Exec) error {
-	if e.Path == programPath || strings.HasPrefix(e.Path, "/bin/") && slices.Contains(c.with, filepath.Base(e.Path)) {
+// holds tells what an image with those programs beside ours lacks to start a node.
+func holds(with []string, e nodes.Exec) error {
+	if e.Path == programPath || strings.HasPrefix(e.Path, "/bin/") && slices.Contains(with, filepath.Base(e.Path)) {
 		return nil
 	}
 	name := filepath.Base(e.Path)

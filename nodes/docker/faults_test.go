@@ -12,12 +12,14 @@ import (
 func TestFaults(t *testing.T) {
 	t.Parallel() // it mostly waits
 	p := needEngine(t)
-	nodestest.Faults(t, func(t *testing.T) (nodes.Cluster, nodes.Abilities) {
-		o := nodestest.FaultOptions(t.TempDir(), "")
-		c, err := p.Launch(t.Context(), nodestest.Talker{}, o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return c, p.Probe(t.Context(), o)
-	}, nemesis.All())
+	nodestest.EachFaults(t, func(t *testing.T, faults []nemesis.Fault) {
+		nodestest.Faults(t, func(t *testing.T) (nodes.Cluster, nodes.Abilities) {
+			o := nodestest.FaultOptions(t.TempDir(), "")
+			c, err := p.Launch(t.Context(), nodestest.Talker{}, o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return c, p.Probe(t.Context(), o)
+		}, faults)
+	})
 }

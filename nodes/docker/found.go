@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"github.com/moby/moby/client"
 
 	"chaos/nodes"
+	"chaos/nodes/agent"
 )
 
 // composeProject is the label by which compose names a project's containers.
@@ -28,6 +30,31 @@ const forgetWait = 5 * time.Second
 // found takes the hosts of a compose project: containers n1, n2, … with our
 // program in them. nil without an error says that there are none.
 func (p *Provider) found(ctx context.Context, e *engine, o nodes.Options) (*crew, error) {
+	hosts, err := p.fitting(ctx, e, o)
+	if err != nil || len(hosts) == 0 {
+		return nil, err
+	}
+	c := &crew{with: withNames(hosts[0].Labels[labelWith])}
+	for i, h := range hosts {
+		id := nodes.ID(i + 1)
+		b, m, err := e.take(ctx, id, h.ID)
+		if err != nil {
+			return nil, err
+		}
+		b.dir = path.Join(dataDir, safeName(o.Cluster))
+		c.boxes, c.members = append(c.boxes, b), append(c.members, m)
+	}
+	lock, err := e.lock(ctx, p.config.Project, o.Dir, c.boxes)
+	if err != nil {
+		return nil, err
+	}
+	c.remove = func(ctx context.Context) error { return e.giveBack(ctx, c.boxes, lock) }
+	return c, nil
+}
+
+// fitting lists the containers that would be hosts, in the order of their nodes;
+// none is no error, and too few or those of another build are one.
+func (p *Provider) fitting(ctx context.Context, e *engine, o nodes.Options) (out []container.Summary, err error) {
 	list, err := e.ContainerList(ctx, client.ContainerListOptions{All: true,
 		Filters: client.Filters{}.Add("label", composeProject+"="+p.config.Project)})
 	if err != nil {
@@ -43,38 +70,25 @@ func (p *Provider) found(ctx context.Context, e *engine, o nodes.Options) (*crew
 		return nil, nil
 	}
 	for i := range o.Nodes {
-		if _, ok := hosts[nodes.ID(i+1)]; !ok {
+		h, ok := hosts[nodes.ID(i+1)]
+		if !ok {
 			return nil, fmt.Errorf("docker: the project %s has %d hosts and none is n%d, but the plan wants %d nodes: add it to the compose file, or choose fewer",
 				p.config.Project, len(hosts), i+1, o.Nodes)
 		}
+		out = append(out, h)
 	}
 	ours, _, err := p.ours(ctx, e)
 	if err != nil {
 		return nil, err
 	}
-	c := &crew{}
-	for i := range o.Nodes {
-		id := nodes.ID(i + 1)
-		h := hosts[id]
+	for _, h := range out {
 		// Without the label we can't know: who builds an image by hand need not have it.
 		if build := h.Labels[labelBinary]; build != "" && build != ours.sum {
 			return nil, fmt.Errorf("docker: the containers of the project %s run another build of chaos: make them anew, chaos image && docker-compose up -d n1 n2 n3 …",
 				p.config.Project)
 		}
-		b, m, err := e.take(ctx, id, h.ID)
-		if err != nil {
-			return nil, err
-		}
-		b.dir = path.Join(dataDir, safeName(o.Cluster))
-		c.boxes, c.members = append(c.boxes, b), append(c.members, m)
-		c.with = withNames(h.Labels[labelWith])
 	}
-	lock, err := e.lock(ctx, p.config.Project, o.Dir, c.boxes)
-	if err != nil {
-		return nil, err
-	}
-	c.remove = func(ctx context.Context) error { return e.giveBack(ctx, c.boxes, lock) }
-	return c, nil
+	return out, nil
 }
 
 // take looks at a container of somebody else that is to be a host.
@@ -150,6 +164,12 @@ func (e *engine) giveBack(ctx context.Context, boxes []*box, lock Leftover) erro
 	return errors.Join(append(errs, e.removeOne(ctx, lock))...)
 }
 
+// Forget removes what a run left on the host that this process is on: its
+// folder, and the table of an agent that was killed.
+func Forget(folder string) error {
+	return errors.Join(os.RemoveAll(folder), agent.DropTable(agent.TableOf(path.Base(folder))))
+}
+
 func (b *box) giveBack(ctx context.Context) error {
 	if err := b.e.thaw(ctx, b.id); err != nil {
 		return err
@@ -170,7 +190,7 @@ func (b *box) giveBack(ctx context.Context) error {
 		}
 	}
 	if said := s.last(); said != "" {
-		return fmt.Errorf("docker: removing the run's files from %s: %s", b.name, said)
+		return fmt.Errorf("docker: removing what the run left in %s: %s", b.name, said)
 	}
 	if b.ran {
 		return nil

@@ -55,6 +55,7 @@ func aProject(t *testing.T, p *Provider, caps ...string) (project string, ids []
 // Containers of a project that are there are used, hurt as machines, too, and
 // left as they were found; nobody else gets them meanwhile.
 func TestProject(t *testing.T) {
+	t.Parallel()
 	fresh := needEngine(t)
 	project, ids := aProject(t, fresh, "NET_ADMIN")
 	e := testEngine(t)
@@ -158,6 +159,7 @@ func processesIn(t *testing.T, e *engine, id string) map[int]string {
 
 // Hosts of a project that would not do are refused, with what is missing.
 func TestProjectRefused(t *testing.T) {
+	t.Parallel()
 	fresh := needEngine(t)
 	project, _ := aProject(t, fresh)
 	o := nodestest.ProviderOptions(t.TempDir(), "")
@@ -184,6 +186,7 @@ func TestProjectRefused(t *testing.T) {
 // A run of a project that died with its watchdog has left a container frozen:
 // it is found by the run's lock, thawed, and not removed.
 func TestCleanThaws(t *testing.T) {
+	t.Parallel()
 	fresh := needEngine(t)
 	project, ids := aProject(t, fresh, "NET_ADMIN")
 	e := testEngine(t)

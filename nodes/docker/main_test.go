@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 	case "wait": // a first process of somebody else's
 		exit(waiting())
 	case "forget":
-		exit(os.RemoveAll(os.Args[2]))
+		exit(Forget(os.Args[2]))
 	case "list":
 		exit(list(os.Args[2]))
 	case "reach":
@@ -68,8 +68,8 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(scratch)
-	code := m.Run()
-	if err := removeTestImage(); err != nil {
+	code := nodestest.Run(m)
+	if err := removeImage(testImage); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
@@ -160,8 +160,8 @@ const reachWait = 500 * time.Millisecond
 // scratch is a folder that is removed at the end.
 var scratch string
 
-// removeTestImage takes the tests' image away, if there is an engine and it has one.
-func removeTestImage() error {
+// removeImage takes an image of the tests away, if there is an engine and it has one.
+func removeImage(name string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), engineWait)
 	defer cancel()
 	e, err := connect(ctx)
@@ -169,7 +169,7 @@ func removeTestImage() error {
 		return nil
 	}
 	defer e.Close()
-	_, err = e.ImageRemove(ctx, testImage, client.ImageRemoveOptions{PruneChildren: true})
+	_, err = e.ImageRemove(ctx, name, client.ImageRemoveOptions{PruneChildren: true})
 	return gone(err)
 }
 

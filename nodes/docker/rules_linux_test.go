@@ -92,6 +92,7 @@ func printRules(w io.Writer) error {
 // What others have in a host's firewall stays as it is, byte for byte, through
 // every fault of the host's links.
 func TestForeignRules(t *testing.T) {
+	t.Parallel()
 	c, dir := launch(t, needEngine(t))
 	e := testEngine(t)
 	b := boxOf(t, e, dir, "n2")

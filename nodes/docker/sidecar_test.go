@@ -12,6 +12,7 @@ import (
 // own, are cut off from each other by what shares their networks, and left as
 // they were.
 func TestSidecars(t *testing.T) {
+	t.Parallel()
 	fresh := needEngine(t)
 	_, ids := aProject(t, fresh)
 	e := testEngine(t)
@@ -67,6 +68,7 @@ func TestSidecars(t *testing.T) {
 	p = New(fresh.program, Config{Image: testImage, Sidecars: map[nodes.ID]string{1: ids[0], 2: "nobody-" + ids[1][:8], 3: ids[2]}})
 	_, err = p.Launch(t.Context(), nodestest.Talker{}, o)
 	says(t, "a container that is not there", err, "there is no container nobody")
+	says(t, "the same, before", p.Refuse(t.Context(), nodestest.Talker{}, o), "there is no container nobody")
 	o.Nodes = 4
 	_, err = p.Launch(t.Context(), nodestest.Talker{}, o)
 	says(t, "too few containers", err, "nobody", "there is no container")

@@ -171,6 +171,7 @@ const reachTries = 5
 // nodes die with their agents and the kernel alone heals the links, within the
 // lease. It shows in containers of others, whose network goes on.
 func TestEverythingDies(t *testing.T) {
+	t.Parallel()
 	p := needEngine(t)
 	if e := testEngine(t); !e.at.local() || os.Geteuid() != 0 {
 		t.Skip("processes in containers are out of reach from here")
@@ -206,12 +207,18 @@ func TestEverythingDies(t *testing.T) {
 			if files := inside(t, theirs, "list", dataDir); files == "" {
 				t.Error("the run has left no files to clean")
 			}
+			if rules := inside(t, theirs, "rules"); !slices.Contains(strings.Split(rules, "\n"), "ours") {
+				t.Errorf("an agent that was killed has left no table to clean: %s", rules)
+			}
 			left, err := Clean(t.Context(), Config{Project: project}, false)
 			if err != nil || !slices.Equal(kinds(left), []string{kindFiles, kindFiles, kindFiles, kindVolume}) {
 				t.Errorf("cleaned: %v %v", left, err)
 			}
 			if files := inside(t, theirs, "list", dataDir); files != "" {
 				t.Errorf("after cleaning there is %s", files)
+			}
+			if rules := inside(t, theirs, "rules"); slices.Contains(strings.Split(rules, "\n"), "ours") {
+				t.Errorf("after cleaning there is a table of ours: %s", rules)
 			}
 			for _, id := range ids {
 				if s, err := (&box{e: e, id: id}).state(t.Context()); err != nil || s.Status != container.StateRunning {

@@ -130,6 +130,7 @@ func inside(t *testing.T, b *box, args ...string) string {
 // themselves, a frozen one too; what it made is found and removed, and while it
 // lived it was not.
 func TestHarnessKilled(t *testing.T) {
+	t.Parallel()
 	p := needEngine(t)
 	if _, err := BuildImage(t.Context(), testImage, p.program, nil); err != nil {
 		t.Fatal(err)
@@ -209,6 +210,7 @@ func startHarness(t *testing.T, p *Provider, dir string, effects nodes.EffectKin
 // A harness whose watchdog is killed with it leaves a container frozen. Nothing
 // but cleaning ends that.
 func TestWatchdogKilledToo(t *testing.T) {
+	t.Parallel()
 	p := needEngine(t)
 	e, dir := testEngine(t), t.TempDir()
 	cmd := startHarness(t, p, dir, nodes.MachineFrozen)
@@ -276,6 +278,7 @@ func deadOf(t *testing.T, run string) []Leftover {
 // A container that somebody kills under a partition, its agent with it, comes
 // back into the partition, on its volume and address, and the gap is told.
 func TestRestartedUnderPartition(t *testing.T) {
+	t.Parallel()
 	c, dir := launch(t, needEngine(t))
 	e := testEngine(t)
 	cut := []nodes.Effect{{Kind: nodes.Cut, From: 1, To: 2}, {Kind: nodes.Cut, From: 2, To: 1}}
@@ -310,6 +313,7 @@ func TestRestartedUnderPartition(t *testing.T) {
 
 // Faults of a machine, its node and its links overlap, and end in either order.
 func TestOverlap(t *testing.T) {
+	t.Parallel()
 	c, _ := launch(t, needEngine(t))
 	all := map[string][]nodes.Effect{
 		"cut":    {{Kind: nodes.Cut, From: 1, To: 2}},

@@ -87,6 +87,7 @@ func eachNetwork(t *testing.T, do func(t *testing.T, network string)) {
 
 // A harness that is killed in the middle of faults leaves no process and no namespace.
 func TestHarnessKilled(t *testing.T) {
+	t.Parallel()
 	eachNetwork(t, func(t *testing.T, network string) {
 		dir := t.TempDir()
 		cmd := exec.Command(os.Args[0], "harness", dir, network)
@@ -143,6 +144,7 @@ func leftovers(t *testing.T) []Leftover {
 // A cluster that is closed leaves no process and no namespace, and one whose
 // launch fails half way does not either.
 func TestNothingIsLeft(t *testing.T) {
+	t.Parallel()
 	eachNetwork(t, func(t *testing.T, network string) {
 		for name, s := range map[string]nodes.System{"closed": nodestest.Talker{}, "failed": unstartable{}} {
 			dir := t.TempDir()
@@ -180,6 +182,7 @@ func (unstartable) Exec(nodes.Member, []nodes.Member, string, nodes.Options) nod
 // is wanted, and the gap is told of what the agents held: relays hold their links
 // up meanwhile.
 func TestAgentKilled(t *testing.T) {
+	t.Parallel()
 	eachNetwork(t, func(t *testing.T, network string) {
 		p, o := New(""), nodestest.ProviderOptions(t.TempDir(), network)
 		c, err := p.Launch(t.Context(), nodestest.Talker{}, o)
@@ -268,6 +271,7 @@ func TestClean(t *testing.T) {
 
 // All of it works for a plain user, too, whose files stay the user's.
 func TestPlainUser(t *testing.T) {
+	t.Parallel()
 	const nobody = 65534
 	if os.Geteuid() != 0 {
 		if required("root") {

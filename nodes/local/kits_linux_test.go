@@ -65,6 +65,7 @@ func needNamespaces(t *testing.T) {
 
 // Our own systems are what they say, over both networks.
 func TestSystems(t *testing.T) {
+	t.Parallel()
 	path := program(t)
 	for _, test := range []struct{ system, network string }{
 		{"raft", local.Namespaces}, {"paxos", local.Namespaces}, {"paxos-classic", local.Namespaces}, {"raft", local.Relay},
@@ -88,19 +89,23 @@ func TestSystems(t *testing.T) {
 
 // Every fault hurts as it says, and is healed, over both networks.
 func TestFaults(t *testing.T) {
+	t.Parallel()
 	for _, network := range []string{local.Namespaces, local.Relay} {
 		t.Run(network, func(t *testing.T) {
+			t.Parallel()
 			if network == local.Namespaces {
 				needNamespaces(t)
 			}
-			nodestest.Faults(t, func(t *testing.T) (nodes.Cluster, nodes.Abilities) {
-				o, p := nodestest.FaultOptions(t.TempDir(), network), local.New("")
-				c, err := p.Launch(t.Context(), nodestest.Talker{}, o)
-				if err != nil {
-					t.Fatal(err)
-				}
-				return c, p.Probe(t.Context(), o)
-			}, nemesis.All())
+			nodestest.EachFaults(t, func(t *testing.T, faults []nemesis.Fault) {
+				nodestest.Faults(t, func(t *testing.T) (nodes.Cluster, nodes.Abilities) {
+					o, p := nodestest.FaultOptions(t.TempDir(), network), local.New("")
+					c, err := p.Launch(t.Context(), nodestest.Talker{}, o)
+					if err != nil {
+						t.Fatal(err)
+					}
+					return c, p.Probe(t.Context(), o)
+				}, faults)
+			})
 		})
 	}
 }

@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 	case "harness":
 		exit(harness(os.Args[2], os.Args[3]))
 	}
-	os.Exit(m.Run())
+	os.Exit(nodestest.Run(m))
 }
 
 func exit(err error) {

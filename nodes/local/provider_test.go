@@ -8,11 +8,13 @@ import (
 )
 
 func TestNamespaces(t *testing.T) {
+	t.Parallel()
 	needNamespaces(t)
 	nodestest.Provider(t, New(""), Namespaces)
 }
 
 func TestRelayed(t *testing.T) {
+	t.Parallel()
 	nodestest.Provider(t, New(""), Relay)
 }
 

@@ -2,6 +2,7 @@ package ssh
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -15,6 +16,9 @@ const (
 	clockOff   = time.Second     // by which a host's clock may differ from ours
 )
 
+// errInterrupted says that nothing can be told.
+var errInterrupted = errors.New("interrupted: not every host was looked at")
+
 // A Finding is one thing that a campaign needs of a host, as it was found.
 type Finding struct {
 	Name string // of the host and what was looked at: "db1 clock"
@@ -27,9 +31,13 @@ type Finding struct {
 // firewall, the clock, ports, the way to the other nodes, and remains of earlier
 // runs. program is this one where it is empty. It leaves nothing behind.
 func Doctor(ctx context.Context, program string, c Config) []Finding {
-	rs, err := New(program, c).remotes(0)
+	return New(program, c).examine(ctx)
+}
+
+func (p *Provider) examine(ctx context.Context) []Finding {
+	rs, err := p.remotes(0)
 	if err != nil {
-		return []Finding{{Name: "hosts file", Note: c.HostsFile, Err: err}}
+		return []Finding{{Name: "hosts file", Note: p.c.HostsFile, Err: err}}
 	}
 	byHost := make([][]Finding, len(rs))
 	reached := make([]bool, len(rs))
@@ -47,7 +55,7 @@ func Doctor(ctx context.Context, program string, c Config) []Finding {
 	}
 	_ = each(rs, func(r *remote) error {
 		c := &checkup{r: r}
-		if reached[r.id-1] {
+		if reached[r.id-1] && ctx.Err() == nil {
 			c.examine(ctx, well)
 		}
 		if err := r.tidy(context.WithoutCancel(ctx)); err != nil {
@@ -57,6 +65,10 @@ func Doctor(ctx context.Context, program string, c Config) []Finding {
 		return nil
 	})
 	out := slices.Concat(byHost...)
+	if why := ctx.Err(); why != nil { // which every host tells
+		out = slices.DeleteFunc(out, func(f Finding) bool { return errors.Is(f.Err, why) })
+		return append(out, Finding{"hosts", "", errInterrupted})
+	}
 	if len(well) == len(rs) {
 		_, err := membersOf(rs)
 		out = append(out, Finding{"addresses", "every node has its own, and none is the harness's", err})

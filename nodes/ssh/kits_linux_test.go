@@ -56,6 +56,7 @@ func program(t *testing.T) string {
 
 // A provider hosts clusters as a provider has to.
 func TestProvider(t *testing.T) {
+	t.Parallel()
 	nodestest.Provider(t, ssh.LabProvider(t, 3), "")
 }
 
@@ -85,15 +86,18 @@ func TestCommandAsNode(t *testing.T) {
 
 // Every fault hurts as it says, and is healed.
 func TestFaults(t *testing.T) {
-	p := ssh.LabProvider(t, 5)
-	nodestest.Faults(t, func(t *testing.T) (nodes.Cluster, nodes.Abilities) {
-		o := nodestest.FaultOptions(t.TempDir(), "")
-		c, err := p.Launch(t.Context(), nodestest.Talker{}, o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return c, p.Probe(t.Context(), o)
-	}, nemesis.All())
+	t.Parallel()
+	nodestest.EachFaults(t, func(t *testing.T, faults []nemesis.Fault) {
+		p := ssh.LabProvider(t, 5)
+		nodestest.Faults(t, func(t *testing.T) (nodes.Cluster, nodes.Abilities) {
+			o := nodestest.FaultOptions(t.TempDir(), "")
+			c, err := p.Launch(t.Context(), nodestest.Talker{}, o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return c, p.Probe(t.Context(), o)
+		}, faults)
+	})
 }
 
 // The command does on hosts what it does locally: a whole run is valid, the hosts

@@ -25,36 +25,42 @@ import (
 )
 
 const (
-	labPatience = 30 * time.Second // bounds every wait; it is no measurement
+	labPatience = 30 * time.Second      // bounds every wait; it is no measurement
+	labLook     = 10 * time.Millisecond // for a lab that has come free
 	labHosts    = 5
-	labNet      = "10.84.0."
+	labsMax     = 4          // at once, each of one test alone
+	labNet      = "10.84.0." // of the first one, which tests that are not parallel have
 	labSelf     = labNet + "254"
 )
 
 // A lab is a few machines of namespaces, each with an SSH server of its own, on
 // one bridge with the tests.
 type lab struct {
-	dir   string // of all its files
-	home  string // of the person who tests: .ssh with key, known hosts, config
-	hosts []*labMachine
+	number int
+	user   string // the test that has it; "": nobody
+	dir    string // of all its files
+	home   string // of the person who tests: .ssh with key, known hosts, config
+	hosts  []*labMachine
 }
 
 type labMachine struct {
-	spec labSpec
-	addr string
-	key  ssh.Signer // its host key
-	pid  int        // of its first process, as the tests see it
-	port netlink.Link
-	on   io.Closer // it ends when this is closed
+	spec   labSpec
+	addr   string
+	device string     // its end on the bridge
+	key    ssh.Signer // its host key
+	pid    int        // of its first process, as the tests see it
+	port   netlink.Link
+	on     io.Closer // it ends when this is closed
 }
 
-var theLab struct {
-	sync.Once
-	lab *lab
-	err error
+// theLabs are made when they are needed, and used again and again.
+var theLabs struct {
+	sync.Mutex
+	all []*lab
 }
 
-// needLab returns the machines, which are the same ones for all tests.
+// needLab returns machines that are the test's, and its subtests', until its end.
+// It waits while others have all of them.
 func needLab(t testing.TB) *lab {
 	t.Helper()
 	why := ""
@@ -76,24 +82,60 @@ func needLab(t testing.TB) *lab {
 		}
 		t.Skip(why)
 	}
-	theLab.Do(func() { theLab.lab, theLab.err = newLab() })
-	if theLab.err != nil {
-		t.Fatal(theLab.err)
+	for {
+		l, err := takeLab(t)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if l != nil {
+			return l
+		}
+		time.Sleep(labLook)
 	}
-	return theLab.lab
 }
 
-func newLab() (*lab, error) {
-	dir := os.Getenv(insideVariable)
-	l := &lab{dir: dir, home: filepath.Join(dir, "home")}
-	if err := os.MkdirAll(filepath.Join(l.home, ".ssh"), 0o700); err != nil {
+// takeLab returns the test's lab, or a free one; nil: there is none.
+func takeLab(t testing.TB) (*lab, error) {
+	theLabs.Lock()
+	defer theLabs.Unlock()
+	var free *lab
+	for _, l := range theLabs.all {
+		if l.user != "" && strings.HasPrefix(t.Name()+"/", l.user+"/") {
+			return l, nil
+		}
+		if l.user == "" && free == nil {
+			free = l
+		}
+	}
+	if free == nil && len(theLabs.all) < labsMax {
+		var err error
+		if free, err = newLab(len(theLabs.all) + 1); err != nil {
+			return nil, err
+		}
+		theLabs.all = append(theLabs.all, free)
+	}
+	if free != nil {
+		free.user = t.Name()
+		t.Cleanup(func() {
+			theLabs.Lock()
+			defer theLabs.Unlock()
+			free.user = ""
+		})
+	}
+	return free, nil
+}
+
+func newLab(number int) (*lab, error) {
+	dir := filepath.Join(os.Getenv(insideVariable), fmt.Sprint(number))
+	l := &lab{number: number, dir: dir, home: filepath.Join(dir, "home")}
+	if err := errors.Join(os.MkdirAll(dir, 0o755), os.MkdirAll(filepath.Join(l.home, ".ssh"), 0o700)); err != nil { // users of the machines look there
 		return nil, err
 	}
 	key, err := newKey(filepath.Join(l.home, ".ssh", "id_ed25519"))
 	if err != nil {
 		return nil, err
 	}
-	bridge, err := labBridge()
+	bridge, err := l.bridge()
 	if err != nil {
 		return nil, err
 	}
@@ -133,15 +175,18 @@ func newKey(path string) (ssh.Signer, error) {
 	return ssh.NewSignerFromKey(private)
 }
 
-func labBridge() (*netlink.Bridge, error) {
+// net is how the addresses of all machines begin.
+func (l *lab) net() string { return fmt.Sprintf("10.%d.0.", 83+l.number) }
+
+func (l *lab) bridge() (*netlink.Bridge, error) {
 	_ = os.WriteFile("/proc/sys/net/ipv6/conf/default/disable_ipv6", []byte("1"), 0)
 	lo, err := netlink.LinkByName("lo")
 	if err != nil {
 		return nil, err
 	}
 	b := &netlink.Bridge{LinkAttrs: netlink.NewLinkAttrs()}
-	b.Name = "lab"
-	addr, err := netlink.ParseAddr(labSelf + "/24")
+	b.Name = fmt.Sprint("lab", l.number)
+	addr, err := netlink.ParseAddr(l.net() + "254/24")
 	if err != nil {
 		return nil, err
 	}
@@ -182,7 +227,7 @@ noisy:x:1004:1004::%[1]s/noisy:%[1]s/noisy/shell
 const labGroup = "root:x:0:\nnogroup:x:65534:\nplain:x:1001:\nsudoer:x:1002:\nodd:x:1003:\nnoisy:x:1004:\n"
 
 func (l *lab) machine(n int, user ssh.PublicKey) (*labMachine, error) {
-	m := &labMachine{addr: fmt.Sprint(labNet, n)}
+	m := &labMachine{addr: fmt.Sprint(l.net(), n), device: fmt.Sprintf("lab%dh%d", l.number, n)}
 	m.spec = labSpec{Name: fmt.Sprintf("h%d", n), Addr: m.addr + "/24", Dir: filepath.Join(l.dir, fmt.Sprintf("h%d", n))}
 	sftp := labSFTP
 	if n == labHosts {
@@ -242,7 +287,7 @@ func (m *labMachine) boot(bridge *netlink.Bridge) error {
 	}
 	m.pid, m.on = cmd.Process.Pid, in
 	veth := &netlink.Veth{LinkAttrs: netlink.NewLinkAttrs(), PeerName: labLink, PeerNamespace: netlink.NsPid(m.pid)}
-	veth.Name, veth.MasterIndex = m.spec.Name, bridge.Attrs().Index
+	veth.Name, veth.MasterIndex = m.device, bridge.Attrs().Index
 	if err := netlink.LinkAdd(veth); err != nil {
 		return err
 	}
@@ -283,7 +328,6 @@ func (l *lab) hostsFile(t testing.TB, count int, more ...string) string {
 // provider is one for count machines.
 func (l *lab) provider(t testing.TB, count int, more ...string) *Provider {
 	t.Helper()
-	t.Setenv("SSH_AUTH_SOCK", "")
 	return New("", Config{HostsFile: l.hostsFile(t, count, more...), Home: l.home})
 }
 

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"chaos/nodes/agent"
 )
 
 // Every process of a run on a host carries its folder in the environment, the
@@ -85,7 +87,7 @@ func find(folder string) ([]item, error) {
 	for _, i := range runs {
 		out = append(out, *i)
 	}
-	tables, err := ourTables()
+	tables, err := agent.Tables()
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +130,7 @@ func (i item) remove() error {
 	case runItem:
 		return errors.Join(endProcesses(i.Name, 0), removeRun(i.Name))
 	case tableItem:
-		return dropTable(i.Name)
+		return agent.DropTable(i.Name)
 	default:
 		return os.Remove(i.Name)
 	}

@@ -231,7 +231,7 @@ func (r request) end() error {
 	if err := r.checkRun(); err != nil {
 		return err
 	}
-	return errors.Join(endProcesses(r.Run, farewell), dropTable(tableOf(r.Run)))
+	return errors.Join(endProcesses(r.Run, farewell), agent.DropTable(tableOf(r.Run)))
 }
 
 // removeRun deletes a run's folder, and no other.
@@ -257,11 +257,8 @@ func tableOf(run string) string {
 	if len(parts) != 3 || !isWord(parts[0]) || !isHex(parts[1]) || parts[2] == "" || strings.ContainsFunc(name, oddInName) {
 		return ""
 	}
-	return tablePrefix + parts[0]
+	return agent.TableOf(parts[0])
 }
-
-// tablePrefix begins the name of every table of an agent.
-const tablePrefix = "chaos_"
 
 func isWord(s string) bool {
 	return s != "" && !strings.ContainsFunc(s, func(r rune) bool { return r == '-' || r == '.' || oddInName(r) })

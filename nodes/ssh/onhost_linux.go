@@ -12,7 +12,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/google/nftables"
 	"golang.org/x/sys/unix"
 )
 
@@ -153,28 +152,6 @@ func liveRuns() (out []string) {
 	return out
 }
 
-// ourTables lists the tables of agents in this host's firewall. Without rights
-// there is nothing to see, nor to remove.
-func ourTables() (out []string, err error) {
-	if !hasNetAdmin() {
-		return nil, nil
-	}
-	c, err := nftables.New()
-	if err != nil {
-		return nil, nil
-	}
-	tables, err := c.ListTables()
-	if err != nil {
-		return nil, nil // a kernel without nftables has none
-	}
-	for _, t := range tables {
-		if t.Family == nftables.TableFamilyINet && strings.HasPrefix(t.Name, tablePrefix) {
-			out = append(out, t.Name)
-		}
-	}
-	return out, nil
-}
-
 // otherAgents lists agents in this network namespace that somebody started in
 // another way than this package does.
 func otherAgents() (out []string) {
@@ -196,38 +173,6 @@ func otherAgents() (out []string) {
 		}
 	}
 	return out
-}
-
-// dropTable deletes one of our tables; that there is none is no error.
-func dropTable(name string) error {
-	if !strings.HasPrefix(name, tablePrefix) {
-		return fmt.Errorf("ssh: %q is no table of ours", name)
-	}
-	tables, err := ourTables()
-	if err != nil || !slices.Contains(tables, name) {
-		return err
-	}
-	c, err := nftables.New()
-	if err != nil {
-		return fmt.Errorf("ssh: opening the firewall: %w", err)
-	}
-	t := &nftables.Table{Family: nftables.TableFamilyINet, Name: name}
-	c.AddTable(t) // else it would be an error that it is gone meanwhile
-	c.DelTable(t)
-	if err := c.Flush(); err != nil {
-		return fmt.Errorf("ssh: removing the firewall's table %s: %w", name, err)
-	}
-	return nil
-}
-
-// hasNetAdmin tells whether this process may touch the firewall.
-func hasNetAdmin() bool {
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
-	if err := unix.Capget(&header, &data[0]); err != nil {
-		return false
-	}
-	return data[0].Effective&(1<<unix.CAP_NET_ADMIN) != 0
 }
 
 func kernel() string {

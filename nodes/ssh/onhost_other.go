@@ -24,8 +24,6 @@ func ourProcesses() ([]process, error)         { return nil, errNoHost }
 func endProcesses(string, time.Duration) error { return errNoHost }
 func liveRuns() []string                       { return nil }
 func otherAgents() []string                    { return nil }
-func ourTables() ([]string, error)             { return nil, errNoHost }
-func dropTable(string) error                   { return errNoHost }
 func kernel() string                           { return "?" }
 func isNotOurs(error) bool                     { return false }
 

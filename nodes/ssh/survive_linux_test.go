@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"chaos/nodes"
+	"chaos/nodes/agent"
 	"chaos/nodes/nodestest"
 )
 
@@ -113,13 +114,13 @@ func (m *labMachine) processes(t testing.TB, agents bool) (out []int) {
 // tables lists the machine's tables of runs.
 func (m *labMachine) tables(t testing.TB) string {
 	t.Helper()
-	return strings.TrimSpace(m.sh(t, "nft list tables | grep "+tablePrefix+" || true"))
+	return strings.TrimSpace(m.sh(t, "nft list tables | grep "+agent.TableOf("")+" || true"))
 }
 
 // left tells what of runs is on the machine, "" where there is nothing.
 func (m *labMachine) left(t testing.TB) string {
 	t.Helper()
-	out := m.sh(t, "nft list tables | grep "+tablePrefix+"; ls /var/tmp/chaos-0/runs 2>/dev/null || true")
+	out := m.sh(t, "nft list tables | grep "+agent.TableOf("")+"; ls /var/tmp/chaos-0/runs 2>/dev/null || true")
 	for _, pid := range append(m.processes(t, true), m.processes(t, false)...) {
 		out += fmt.Sprintf("process %d\n", pid)
 	}
@@ -141,7 +142,7 @@ func (m *labMachine) bare(t testing.TB) bool {
 // ends it. The machines reach each other meanwhile.
 func (l *lab) cutOff(t testing.TB, m *labMachine) (mend func()) {
 	t.Helper()
-	table := "lab_" + m.spec.Name
+	table := "lab_" + m.device
 	nft := func(script string) {
 		cmd := exec.Command("nft", "-f", "-")
 		cmd.Stdin = strings.NewReader(script)
@@ -185,6 +186,7 @@ END`)
 // A harness that is killed leaves hosts that are healed at once, folders that
 // clean finds, and nobody else's rules touched.
 func TestHarnessKilled(t *testing.T) {
+	t.Parallel()
 	l := needLab(t)
 	hosts := l.hostsFile(t, 3)
 	var looks []func() string
@@ -249,6 +251,7 @@ func (l *lab) cleaned(t *testing.T, c Config, count int) {
 // Where the network dies together with the harness no host hears of it: leases
 // end the agents, and where those are killed, too, the kernel ends cuts.
 func TestEverythingDies(t *testing.T) {
+	t.Parallel()
 	l := needLab(t)
 	hosts := l.hostsFile(t, 3)
 	cmd := startHarness(t, l, hosts)
@@ -351,6 +354,7 @@ func everything(string) bool { return true }
 // have not even an agent; when they can be reached again they are brought to what
 // is wanted, and the gap is told.
 func TestNetworkDies(t *testing.T) {
+	t.Parallel()
 	l := needLab(t)
 	c, able := survivor(t, l)
 	nodestest.Survive(t, c, able, func(t *testing.T) {
@@ -387,6 +391,7 @@ func TestNetworkDies(t *testing.T) {
 // Connections that are cut end what they carried at once; hosts are reached
 // again and brought to what is wanted.
 func TestConnectionCut(t *testing.T) {
+	t.Parallel()
 	l := needLab(t)
 	c, able := survivor(t, l)
 	nodestest.Survive(t, c, able, func(t *testing.T) {
@@ -420,9 +425,11 @@ func (m *labMachine) hangUp(t *testing.T) {
 // A harness that is frozen finds its hosts healed when it wakes, whether their
 // agents have ended meanwhile or not, and hurts them again.
 func TestHarnessFrozen(t *testing.T) {
-	l := needLab(t)
+	t.Parallel()
 	for name, asleep := range map[string]time.Duration{"a lease and a half": surviveLease * 3 / 2, "three leases": 3 * surviveLease} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := needLab(t)
 			hosts := l.hostsFile(t, 3)
 			cmd := startHarness(t, l, hosts)
 			before := l.agents(t, 3)
@@ -469,6 +476,7 @@ func (l *lab) agents(t *testing.T, count int) (out []int) {
 
 // Agents that are killed take their nodes along; all come back.
 func TestAgentKilled(t *testing.T) {
+	t.Parallel()
 	l := needLab(t)
 	c, able := survivor(t, l)
 	nodestest.Survive(t, c, able, func(t *testing.T) {
@@ -483,6 +491,7 @@ func TestAgentKilled(t *testing.T) {
 
 // An agent that hangs is replaced, together with the node that it holds.
 func TestAgentStuck(t *testing.T) {
+	t.Parallel()
 	l := needLab(t)
 	c, _ := survivor(t, l)
 	ev, err := c.Apply(t.Context(), "part", []nodes.Effect{{Kind: nodes.Cut, From: 3, To: 1}})
@@ -508,6 +517,7 @@ func TestAgentStuck(t *testing.T) {
 
 // Two faults on one node end in either order, and neither undoes the other.
 func TestOverlap(t *testing.T) {
+	t.Parallel()
 	c, able := survivor(t, needLab(t))
 	nodestest.Overlaps(t, c, able, false)
 }

@@ -215,6 +215,19 @@ func TestEncryptedKey(t *testing.T) {
 			t.Errorf("%+v", a)
 		}
 	})
+	t.Run("the doctor is interrupted", func(t *testing.T) {
+		p := l.provider(t, 3, "key: "+path)
+		ctx, cancel := context.WithCancel(t.Context())
+		p.dialer.keys.ask = func(ctx context.Context, _ string) ([]byte, error) {
+			cancel()
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+		wrong := slices.DeleteFunc(p.examine(ctx), func(f Finding) bool { return f.Err == nil })
+		if len(wrong) != 1 || !strings.Contains(wrong[0].Err.Error(), "interrupted") {
+			t.Errorf("once is enough: %v", wrong)
+		}
+	})
 	t.Run("held by an agent", func(t *testing.T) {
 		p := l.provider(t, 1, "key: "+path)
 		p.dialer.keys.ask = func(context.Context, string) ([]byte, error) { return nil, errors.New("nobody should be asked") }
