@@ -62,6 +62,7 @@ type sessionStream struct {
 	in      io.WriteCloser
 	out     *io.PipeReader
 	once    sync.Once
+	writing sync.Mutex // a channel's end may not be sent beside what it carries
 }
 
 // follow copies the command's output to where a reader can be sent away: one that
@@ -75,13 +76,24 @@ func (s *sessionStream) follow(out io.Reader) {
 	}()
 }
 
-func (s *sessionStream) Read(b []byte) (int, error)  { return s.out.Read(b) }
-func (s *sessionStream) Write(b []byte) (int, error) { return s.in.Write(b) }
+func (s *sessionStream) Read(b []byte) (int, error) { return s.out.Read(b) }
+
+func (s *sessionStream) Write(b []byte) (int, error) {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	return s.in.Write(b)
+}
 
 // Close ends the command's input, by which an agent knows that it is to end.
+// Where a write is stuck the session's end is that of its input, too.
 func (s *sessionStream) Close() (err error) {
 	s.once.Do(func() {
-		err = errors.Join(s.out.Close(), ignoreEOF(s.in.Close()), ignoreEOF(s.session.Close()))
+		err = s.out.Close()
+		if s.writing.TryLock() {
+			err = errors.Join(err, ignoreEOF(s.in.Close()))
+			s.writing.Unlock()
+		}
+		err = errors.Join(err, ignoreEOF(s.session.Close()))
 	})
 	return err
 }

@@ -44,7 +44,11 @@ func LabFiles(t testing.TB, count int, more ...string) (hosts, home string) {
 func harness(hosts string, args []string) error {
 	p := New("", Config{HostsFile: hosts, Home: args[0]})
 	o := nodestest.ProviderOptions(args[1], "")
-	o.Lease = surviveLease
+	lease, err := time.ParseDuration(args[2])
+	if err != nil {
+		return err
+	}
+	o.Lease = lease
 	c, err := p.Launch(context.Background(), nodestest.Talker{}, o)
 	if err != nil {
 		return err
@@ -61,9 +65,9 @@ func harness(hosts string, args []string) error {
 }
 
 // startHarness starts one and waits until its cluster is hurt.
-func startHarness(t *testing.T, l *lab, hosts string) *exec.Cmd {
+func startHarness(t *testing.T, l *lab, hosts string, lease time.Duration) *exec.Cmd {
 	t.Helper()
-	cmd := exec.Command(os.Args[0], "harness", hosts, l.home, t.TempDir())
+	cmd := exec.Command(os.Args[0], "harness", hosts, l.home, t.TempDir(), lease.String())
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -195,7 +199,7 @@ func TestHarnessKilled(t *testing.T) {
 		look := m.foreign(t)
 		looks, before = append(looks, look), append(before, look())
 	}
-	cmd := startHarness(t, l, hosts)
+	cmd := startHarness(t, l, hosts, surviveLease)
 	for i, m := range l.hosts[:3] {
 		if (len(m.processes(t, false)) == 0) != (i == 0) || len(m.processes(t, true)) != 1 || m.tables(t) == "" {
 			t.Fatalf("%s is not hurt: nodes %v, agents %v, tables %q", m.spec.Name, m.processes(t, false), m.processes(t, true), m.tables(t))
@@ -254,7 +258,7 @@ func TestEverythingDies(t *testing.T) {
 	t.Parallel()
 	l := needLab(t)
 	hosts := l.hostsFile(t, 3)
-	cmd := startHarness(t, l, hosts)
+	cmd := startHarness(t, l, hosts, surviveLease)
 	var mends []func()
 	for _, m := range l.hosts[:3] {
 		mends = append(mends, l.cutOff(t, m))
@@ -426,24 +430,27 @@ func (m *labMachine) hangUp(t *testing.T) {
 // agents have ended meanwhile or not, and hurts them again.
 func TestHarnessFrozen(t *testing.T) {
 	t.Parallel()
-	for name, asleep := range map[string]time.Duration{"a lease and a half": surviveLease * 3 / 2, "three leases": 3 * surviveLease} {
+	for name, c := range map[string]struct{ lease, asleep time.Duration }{
+		"agents stay":  {3 * surviveLease, 4 * surviveLease}, // a busy machine needs time to come back before they go
+		"agents ended": {surviveLease, 3 * surviveLease},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			l := needLab(t)
 			hosts := l.hostsFile(t, 3)
-			cmd := startHarness(t, l, hosts)
+			cmd := startHarness(t, l, hosts, c.lease)
 			before := l.agents(t, 3)
 			if err := cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 				t.Fatal(err)
 			}
-			time.Sleep(asleep)
+			time.Sleep(c.asleep)
 			for _, m := range l.hosts[:3] {
 				if len(m.processes(t, false)) > 0 || m.tables(t) != "" {
 					t.Errorf("%s is hurt though its harness is silent: nodes %v, tables %q", m.spec.Name, m.processes(t, false), m.tables(t))
 				}
 			}
 			during := l.agents(t, 3)
-			if stays := asleep < 2*surviveLease; stays && !slices.Equal(before, during) || !stays && len(during) > 0 {
+			if stays := c.asleep < 2*c.lease; stays && !slices.Equal(before, during) || !stays && len(during) > 0 {
 				t.Errorf("agents %v, then %v", before, during)
 			}
 			if err := cmd.Process.Signal(syscall.SIGCONT); err != nil {
@@ -453,7 +460,7 @@ func TestHarnessFrozen(t *testing.T) {
 				until(t, m.spec.Name+" has its node again", func() bool { return len(m.processes(t, false)) > 0 })
 			}
 			until(t, "h3 is hurt again", func() bool { return l.hosts[2].blocked(t) > 0 })
-			if after := l.agents(t, 3); asleep < 2*surviveLease && !slices.Equal(before, after) {
+			if after := l.agents(t, 3); c.asleep < 2*c.lease && !slices.Equal(before, after) {
 				t.Errorf("agents %v, then %v", before, after)
 			}
 			cmd.Process.Kill()
