@@ -68,6 +68,9 @@ func Judge(ctx context.Context, folder string, plan *Plan, rec Record, timeout t
 	if s.Verdict, err = linearizability.Judge(ctx, in); err != nil {
 		return s, err
 	}
+	if plan != nil && rec.Interrupted == "" {
+		holdToPlan(&s.Verdict, *plan, rec.History)
+	}
 	s.Figures = history.Measure(rec.History)
 	if rec.Interrupted != "" && s.Verdict.Outcome != linearizability.Invalid {
 		s.Verdict.Outcome = linearizability.Unknown

@@ -2,9 +2,21 @@ package main
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 )
+
+// cleanWord says what became of a leftover.
+func cleanWord(l fmt.Stringer, left []fmt.Stringer, dry bool) string {
+	switch {
+	case dry:
+		return "would remove"
+	case slices.ContainsFunc(left, func(o fmt.Stringer) bool { return o.String() == l.String() }):
+		return "could not remove"
+	}
+	return "removed"
+}
 
 func newCleanCommand() *cobra.Command {
 	var dry bool
@@ -24,13 +36,13 @@ firewall tables and folders on hosts. A live run is never touched.`,
 			if err := w.check(c.Flags()); err != nil {
 				return err
 			}
-			word := "removed"
-			if dry {
-				word = "would remove"
-			}
 			found, err := w.clean(c.Context(), dry)
+			var left []fmt.Stringer
+			if err != nil && !dry { // only what is really gone was removed
+				left, _ = w.clean(c.Context(), true)
+			}
 			for _, l := range found {
-				fmt.Fprintf(c.OutOrStdout(), "%s %v\n", word, l)
+				fmt.Fprintf(c.OutOrStdout(), "%s %v\n", cleanWord(l, left, dry), l)
 			}
 			if err == nil && len(found) == 0 {
 				fmt.Fprintln(c.OutOrStdout(), "nothing is left of any run")

@@ -64,10 +64,14 @@ func Doctor(ctx context.Context, program string, c Config) (out []Finding) {
 	}
 	add("network", "a private network can be made", e.tryNetwork(ctx, p))
 	left, err := Clean(ctx, c, true)
-	if err == nil && len(left) > 0 {
+	if err == nil && len(left) > 0 && slices.ContainsFunc(left, func(l Leftover) bool { return !l.harmless() }) {
 		err = fmt.Errorf("%d things of dead runs are left, %v the first: chaos clean --provider docker removes them", len(left), left[0])
 	}
-	add("clean", "nothing is left of any run", err)
+	note = "nothing is left of any run"
+	if len(left) > 0 {
+		note = fmt.Sprintf("%v is left and empty: chaos clean --provider docker removes it", left[0])
+	}
+	add("clean", note, err)
 	return out
 }
 

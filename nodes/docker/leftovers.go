@@ -38,6 +38,10 @@ type Leftover struct {
 	folder  string // a lock's: the run's folder in them
 }
 
+// harmless tells whether nothing of it runs or fills a disk: an empty network
+// takes a subnet, and an engine that lost count of it keeps it until its restart.
+func (l Leftover) harmless() bool { return l.Kind == kindNetwork }
+
 // String names it for people.
 func (l Leftover) String() string { return fmt.Sprintf("%s %s of %s", l.Kind, l.Name, l.Run) }
 
@@ -226,6 +230,9 @@ func (e *engine) removeOne(ctx context.Context, l Leftover) (err error) {
 			return err
 		case <-time.After(removePause):
 		}
+	}
+	if strings.Contains(err.Error(), "active endpoints") {
+		err = fmt.Errorf("%w; remedy: where no container is attached, the engine lost count: restart it", err)
 	}
 	return err
 }
