@@ -181,12 +181,18 @@ func (s *Spec) world() *sim.Settings {
 	return s.Sim
 }
 
+// microsPerByte is how long a way may be for each byte that a message may have.
+const microsPerByte = 20
+
 // settle makes drawn settings fit each other: an election must outlast some
 // round trips, and a fault needs enough nodes.
 func settle(s *Spec) {
 	w := s.Sim
 	trip := time.Duration(2*(w.Latency+w.Spread)+2*(w.Sync+w.SyncBy)) * time.Microsecond
 	s.Knobs.ElectionTicks = max(s.Knobs.ElectionTicks, int(4*trip/time.Duration(s.Knobs.Tick)), s.Knobs.HeartbeatTicks+2)
+	if w.Batch > 0 { // over slow links small messages would let nobody catch up in time
+		w.Batch = max(w.Batch, int((w.Latency+w.Spread)/microsPerByte))
+	}
 	s.Faults = slices.DeleteFunc(s.Faults, func(name string) bool {
 		f, err := nemesis.Find(name)
 		return err != nil || nemesis.Fits(f, s.Nodes) != nil

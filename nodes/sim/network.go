@@ -5,8 +5,10 @@ import (
 )
 
 const (
-	queueMax = int64(1e9)  // ns that a message may wait for its turn on a limited link
-	holdTry  = int64(20e6) // ns between two looks whether a client's way is free again
+	queueMax = int64(1e9) // ns that a message may wait for its turn on a limited link
+	// longOnItsWay is how old a message must be to come through a cut, ns.
+	longOnItsWay = int64(100e6)
+	holdTry      = int64(20e6) // ns between two looks whether a client's way is free again
 )
 
 // A link is one direction between two hosts, or between clients and a host.
@@ -103,11 +105,13 @@ func (w *World) launch(e event, l *link, queued int64) {
 }
 
 // arrive delivers a message, unless its sender had died before it left, or the
-// way is cut by now.
+// way is cut by now. One that has been on its way for long comes through a cut:
+// it was held up somewhere else, and answers of before a partition are what
+// those on the wrong side of it must not believe.
 func (w *World) arrive(e *event) {
 	from, to := w.hosts[e.a], w.hosts[e.b]
 	l := w.link(nodes.ID(e.a), nodes.ID(e.b))
-	if !from.alive(e.inc, e.left) || l.Cut || l.CutData {
+	if !from.alive(e.inc, e.left) || (l.Cut || l.CutData) && w.now-e.left < longOnItsWay {
 		l.lost++
 		w.crew.drop(e.slot)
 		return
