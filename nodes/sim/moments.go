@@ -63,13 +63,10 @@ func (w *World) parted(h *host) bool {
 	return false
 }
 
-// noticeRole counts elections and wakings that matter.
+// noticeRole counts elections that matter. Where nobody leads, who succeeds last counts.
 func (w *World) noticeRole(h *host, s consensus.Status) {
-	led, leads := leads(h.last), leads(s)
-	w.count(electedParted, leads && !led && w.parted(h))
+	w.count(electedParted, s.Leader == h.id && h.last.Leader != h.id && w.parted(h))
 }
-
-func leads(s consensus.Status) bool { return s.Role == "leader" || s.Role == "proposer" }
 
 // noticeLog counts what a node says of its recovery.
 func (w *World) noticeLog(line string) {
