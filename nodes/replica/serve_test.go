@@ -36,12 +36,13 @@ type world struct {
 	disks  map[consensus.ID]*replica.MemDisk
 	stop   map[consensus.ID]func() // ends a node and waits for it
 	start  func(id consensus.ID)
+	held   map[string]net.Listener // by address: opened and not used yet
 }
 
 // newWorld reserves addresses for n nodes.
 func newWorld(t *testing.T, n int) *world {
 	w := &world{t: t, addrs: map[consensus.ID]string{}, client: map[consensus.ID]string{}, status: map[consensus.ID]string{},
-		disks: map[consensus.ID]*replica.MemDisk{}, stop: map[consensus.ID]func(){}}
+		disks: map[consensus.ID]*replica.MemDisk{}, stop: map[consensus.ID]func(){}, held: map[string]net.Listener{}}
 	for id := consensus.ID(1); int(id) <= n; id++ {
 		w.ids = append(w.ids, id)
 		w.disks[id] = replica.NewMemDisk()
@@ -51,7 +52,8 @@ func newWorld(t *testing.T, n int) *world {
 				t.Fatal(err)
 			}
 			m[id] = l.Addr().String()
-			l.Close()
+			w.held[m[id]] = l // until the node starts, so that nobody else gets the port
+			t.Cleanup(func() { l.Close() })
 		}
 	}
 	return w
@@ -91,12 +93,23 @@ func starter[M, R any](w *world, system string, core func(consensus.Options) con
 	}
 }
 
+// listen takes the listener that was opened for the address, or, where its node
+// starts again, opens it once more: somebody's outgoing connection may have the
+// port for a moment.
 func (w *world) listen(addr string) net.Listener {
-	l, err := net.Listen("tcp", addr)
-	if err != nil {
-		w.t.Fatal(err)
+	if l := w.held[addr]; l != nil {
+		delete(w.held, addr)
+		return l
 	}
-	return l
+	for end := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		l, err := net.Listen("tcp", addr)
+		if err == nil {
+			return l
+		}
+		if time.Now().After(end) {
+			w.t.Fatal(err)
+		}
+	}
 }
 
 func (w *world) dial(id consensus.ID) *nodes.KVClient {
