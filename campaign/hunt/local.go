@@ -90,6 +90,8 @@ func (l Local) run(ctx context.Context, program, system string, seed uint64) (v 
 	args := append(l.Again(system, seed), "--json", "--out", out)
 	e, err := spawn(ctx, program, args...)
 	switch {
+	case err != nil && ctx.Err() != nil:
+		return v, nil // the budget ended before the program had begun
 	case err != nil:
 		return v, err
 	case e.status == results.ExitInvalid:

@@ -292,8 +292,14 @@ func TestRestartedUnderPartition(t *testing.T) {
 	if _, err := e.ContainerKill(t.Context(), b.id, client.ContainerKillOptions{Signal: "KILL"}); err != nil {
 		t.Fatal(err)
 	}
-	if i := <-c.Incidents(); i.Kind != "agent-lost" || i.Node != 2 {
-		t.Errorf("told first: %+v", i)
+	// On a busy machine its silence may be noticed before its end is.
+	for i := range c.Incidents() {
+		if i.Node != 2 || i.Kind != "agent-lost" && i.Kind != "lapse" {
+			t.Errorf("told: %+v", i)
+		}
+		if i.Kind == "agent-lost" {
+			break
+		}
 	}
 	until(t, "the link is cut again", func() bool {
 		ev, err = c.Verify(t.Context(), "cut")
