@@ -269,6 +269,14 @@ func TestClean(t *testing.T) {
 	}
 }
 
+// writeProgram writes a file that is to be run. No child may be forked meanwhile:
+// it would hold the file open for writing, and then it could not be run.
+func writeProgram(name string, b []byte) error {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	return os.WriteFile(name, b, 0o755)
+}
+
 // All of it works for a plain user, too, whose files stay the user's.
 func TestPlainUser(t *testing.T) {
 	t.Parallel()
@@ -283,7 +291,7 @@ func TestPlainUser(t *testing.T) {
 	program := filepath.Join(dir, "plain.test")
 	b, err := os.ReadFile(os.Args[0])
 	if err == nil {
-		err = errors.Join(os.Chmod(filepath.Dir(dir), 0o755), os.WriteFile(program, b, 0o755), os.Chown(dir, nobody, nobody))
+		err = errors.Join(os.Chmod(filepath.Dir(dir), 0o755), writeProgram(program, b), os.Chown(dir, nobody, nobody))
 	}
 	if err != nil {
 		t.Fatal(err)
