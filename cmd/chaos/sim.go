@@ -51,15 +51,17 @@ func newSimCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "sim",
 		Short: "Simulate clusters in virtual time: one seed, or thousands a minute",
-		Long: `sim runs our own nodes in virtual time, with a network, clocks and disks that are
-made up. Each seed draws a whole configuration: nodes, time-outs, faults, load,
-network, disk. Equal seeds make equal histories, byte for byte, on every machine.
+		Long: `sim runs our own nodes in virtual time, with a network, clocks and disks that
+are made up. Each seed draws a whole configuration: nodes, time-outs, faults,
+load, network, disk. Equal seeds make equal histories, byte for byte, on every
+machine.
 
 With --seed alone it simulates that seed and says all about it; with --seeds it
 simulates many, and stops at the first that breaks a promise.
 
 Exit status: 0 no violation, 1 a violation, 2 harness failure, 3 not enough was
-seen (a moment of the protocol that 10,000 seeds never reached), 64 wrong usage.`,
+seen (no seed was tried to its end, the batch was interrupted, or 10,000 seeds
+never reached a moment of the protocol), 64 wrong usage.`,
 		Example: `  chaos sim --system raft --seeds 1000
   chaos sim --system raft --seed 42
   chaos sim --system raft --seed 42 --trace /tmp/trace
@@ -165,7 +167,10 @@ func (f *simFlags) many(c *cobra.Command, system sim.System) error {
 		return err
 	case len(t.Violations) > 0:
 		return exitError(results.ExitInvalid)
-	case len(t.Missed()) > 0:
+	case len(t.Missed()) > 0, t.Seeds == 0:
+		return exitError(results.ExitUnknown)
+	case c.Context().Err() != nil:
+		fmt.Fprintf(c.ErrOrStderr(), "interrupted after %d of %d seeds: what the others would have shown is unknown\n", t.Seeds, f.seeds)
 		return exitError(results.ExitUnknown)
 	}
 	return nil
@@ -193,7 +198,7 @@ func (f *simFlags) tell(w io.Writer, t campaign.Tally, took time.Duration) error
 	for _, m := range t.Missed() {
 		fmt.Fprintf(w, "\nnever reached in %d seeds: %s\n", t.Seeds, m)
 	}
-	verdict := "no violation"
+	verdict := fmt.Sprintf("no violation in %d seeds", t.Seeds)
 	if n := len(t.Violations); n > 0 {
 		verdict = fmt.Sprintf("%d of %d seeds broke a promise", n, t.Seeds)
 	}
