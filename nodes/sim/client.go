@@ -44,6 +44,7 @@ type Client struct {
 	id      uint64 // of the request; 0 before it could be started
 	mode    kv.Mode
 	command kv.Command
+	floor   uint64 // what clients had seen of the log when it was asked
 	ways    [2]way // from the node, to the node
 
 	server  uint64 // the connection as the node knows it; 0: it has none
@@ -85,6 +86,7 @@ func (c *Client) Do(invoke history.Event, timeout time.Duration) {
 	}
 	c.attempt++
 	c.waits, c.id, c.asked, c.mode, c.command = true, 0, invoke, mode, command
+	c.floor = w.ledger.answered
 	w.push(event{at: w.now + int64(timeout), kind: evTimeout, slot: c.number, inc: c.attempt})
 	if c.kv.IsOpen() && c.stale() {
 		c.drop("stale")
@@ -153,6 +155,9 @@ func (c *Client) ended() {
 func (c *Client) finish(r kv.Response) {
 	c.waits, c.id = false, 0
 	c.attempt++
+	if r.Grade == kv.Answered {
+		c.world.check(c.world.ledger.answer(c.node, r.Result.Index, c.floor, c.mode))
+	}
 	c.done(nodes.Completion(c.asked, r))
 }
 

@@ -16,6 +16,8 @@ type ledger struct {
 	hashes  []uint64 // by index: the hash chain, where a step ended there
 	once    map[command]uint64
 	count   uint64 // entries applied, over all nodes
+
+	answered uint64 // the highest index that an answer spoke of, once a client had it
 }
 
 // A command is one command of a session.
@@ -81,6 +83,19 @@ func (l *ledger) first(id nodes.ID, e consensus.Entry) error {
 			Detail: fmt.Sprintf("%s of %s, command %d of its session, was carried out at index %d and again at %d", c.Op, c.Key, c.Sequence, at, e.Index)}
 	}
 	l.once[key] = e.Index
+	return nil
+}
+
+// answer holds a read without a log entry to what clients had seen when it was
+// asked: it must come from a state at least as new (Raft dissertation, section
+// 6.4), whatever its own key held. The clients' history alone shows an older one
+// only where the key changed in between.
+func (l *ledger) answer(id nodes.ID, index, floor uint64, mode kv.Mode) error {
+	l.answered = max(l.answered, index)
+	if mode == kv.ModeIndex && index < floor {
+		return &consensus.Breach{Invariant: "read-fresh", Node: id,
+			Detail: fmt.Sprintf("a read was answered from the state at index %d; when it was asked, a client had seen index %d", index, floor)}
+	}
 	return nil
 }
 

@@ -55,9 +55,12 @@ func TestLedger(t *testing.T) {
 			w.hosts[1].applied(entry(1, 5, 1, kv.Put), did(1))
 			w.hosts[2].applied(entry(1, 5, 1, kv.Put), r)
 		}, "result-agreement"},
-		"another hash":           {func(w *World) { w.position(1, 3, 77); w.position(2, 3, 78) }, "state-agreement"},
-		"another hash elsewhere": {func(w *World) { w.position(1, 3, 77); w.position(2, 4, 78) }, ""},
-		"no entries yet":         {func(w *World) { w.position(1, 0, 1); w.position(2, 0, 2) }, ""},
+		"another hash":            {func(w *World) { w.position(1, 3, 77); w.position(2, 3, 78) }, "state-agreement"},
+		"another hash elsewhere":  {func(w *World) { w.position(1, 3, 77); w.position(2, 4, 78) }, ""},
+		"a read of what was seen": {func(w *World) { w.check(w.ledger.answer(1, 7, 5, kv.ModeIndex)) }, ""},
+		"a read of before":        {func(w *World) { w.check(w.ledger.answer(1, 4, 5, kv.ModeIndex)) }, "read-fresh"},
+		"an answer given again":   {func(w *World) { w.check(w.ledger.answer(1, 4, 5, kv.ModeLog)) }, ""},
+		"no entries yet":          {func(w *World) { w.position(1, 0, 1); w.position(2, 0, 2) }, ""},
 		"twice": {func(w *World) {
 			w.hosts[1].applied(entry(1, 5, 1, kv.Add), did(1))
 			w.hosts[1].applied(entry(2, 5, 1, kv.Add), did(2))
