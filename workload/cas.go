@@ -1,6 +1,10 @@
 package workload
 
-import "chaos/history"
+import (
+	"math"
+
+	"chaos/history"
+)
 
 // cas: swaps expect the value that was last observed of the key, so that many
 // succeed. One that finds another value is a read of that one.
@@ -15,6 +19,19 @@ func CAS() Workload {
 	return single("read, write and compare-and-set", cas, model("cas", history.Read, history.Write, history.CAS))
 }
 
+// nearOneIn is how many swaps there are for one that expects nearly what the
+// key holds, and must not happen.
+const nearOneIn = 8
+
+// near is n without its last digit, or with one more: the beginning of its text,
+// or a text that it is the beginning of.
+func near(n, turn int64) int64 {
+	if turn%2 == 0 && n >= 10 {
+		return n / 10
+	}
+	return min(n, math.MaxInt64/100)*10 + 1
+}
+
 func swapOrWrite(l *load, k *key, f string) []byte {
 	if f == history.Write {
 		return writeUnique(l, k, f)
@@ -22,10 +39,13 @@ func swapOrWrite(l *load, k *key, f string) []byte {
 	l.value++
 	return l.text(func(b []byte) []byte {
 		b = append(b, '[')
-		if k.seen.Kind == Number {
-			b = appendInt(b, k.seen.Number)
-		} else {
+		switch n := k.seen.Number; {
+		case k.seen.Kind != Number:
 			b = append(b, "null"...)
+		case l.value%nearOneIn == 0:
+			b = appendInt(b, near(n, l.value/nearOneIn))
+		default:
+			b = appendInt(b, n)
 		}
 		b = append(b, ',')
 		return append(appendInt(b, l.value), ']')

@@ -1,6 +1,14 @@
 package workload
 
-import "testing"
+import (
+	"maps"
+	"math"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"chaos/history"
+)
 
 func TestCASModel(t *testing.T) {
 	steps(t, CAS().Model, []stepCase{
@@ -33,5 +41,22 @@ func TestSwapsOftenSucceed(t *testing.T) {
 	}
 	if swapped == swaps {
 		t.Error("no swap ever failed")
+	}
+}
+
+// Some swaps expect the beginning of what was seen, or a text that begins like
+// it: a store that compares only as far as one of them goes is caught.
+func TestSwapsExpectNeighbours(t *testing.T) {
+	l, k := newLoad(Options{}, rand.New(rand.NewPCG(1, 1)), cas), &key{seen: Num(17)}
+	expected := map[string]int{}
+	for range 10 * nearOneIn {
+		from, _, _ := strings.Cut(strings.TrimPrefix(string(swapOrWrite(l, k, history.CAS)), "["), ",")
+		expected[from]++
+	}
+	if want := map[string]int{"17": 10 * (nearOneIn - 1), "1": 5, "171": 5}; !maps.Equal(expected, want) {
+		t.Errorf("of values seen as 17 swaps expected %v, not %v", expected, want)
+	}
+	if short, long := near(5, 0), near(math.MaxInt64, 1); short != 51 || long <= 0 {
+		t.Errorf("the neighbours of 5 and of the greatest number are %d and %d", short, long)
 	}
 }
