@@ -284,6 +284,9 @@ func (r *simRun) missedCrash() {
 // load, while the rest stays as it is; then the same of all nodes. Only after
 // that clients go on.
 func (r *simRun) recover() bool {
+	if !r.takeOver() {
+		return false
+	}
 	if err := r.leaveBroken(); err != nil {
 		r.storm.trouble = append(r.storm.trouble, err.Error())
 	}

@@ -72,7 +72,7 @@ func redrawn(p Plan, seed uint64) nemesis.Schedule {
 }
 
 // dimensions are what a swarm draws, each by itself and in this order.
-var dimensions = []func(s *Spec, r *rand.Rand){drawSize, drawClients, drawFaults, drawNetwork, drawDisk, drawTimes, drawLimits, drawCrash}
+var dimensions = []func(s *Spec, r *rand.Rand){drawSize, drawClients, drawFaults, drawNetwork, drawDisk, drawTimes, drawLimits, drawCrash, drawRestless}
 
 // of draws one of the values.
 func of[T any](r *rand.Rand, values ...T) T { return values[r.IntN(len(values))] }
@@ -93,7 +93,7 @@ func drawClients(s *Spec, r *rand.Rand) {
 		names = append(names, w.Name)
 	}
 	s.Workload = of(r, names...)
-	s.Concurrency = 4 + r.IntN(21)
+	s.Concurrency = 8 + r.IntN(17)
 	s.Rate = of(r, 40, 100, 100, 200, 400)
 	s.Keys = of(r, 0, 0, 1, 2)
 }
@@ -123,7 +123,7 @@ func drawNetwork(s *Spec, r *rand.Rand) {
 	w.Spread = min(w.Latency*of[int64](r, 0, 1, 1, 3, 8), spreadMax)
 	w.Slow, w.SlowBy = perhaps(r, 60), w.Latency*int64(5+r.IntN(60))
 	if r.IntN(3) == 0 {
-		w.SlowBy = 100_000 + r.Int64N(1_400_000) // late by several elections
+		w.SlowBy = late(r)
 	}
 	w.Lossy, w.Doubled = perhaps(r, 80), perhaps(r, 80)
 	if w.Ordered = r.IntN(2) == 0; w.Ordered {
@@ -131,6 +131,9 @@ func drawNetwork(s *Spec, r *rand.Rand) {
 	}
 	w.Wire = r.IntN(4) == 0
 }
+
+// late is a message's delay of several elections, µs.
+func late(r *rand.Rand) int64 { return 100_000 + r.Int64N(1_400_000) }
 
 func drawDisk(s *Spec, r *rand.Rand) {
 	w := s.world()
@@ -145,7 +148,7 @@ func drawDisk(s *Spec, r *rand.Rand) {
 func drawTimes(s *Spec, r *rand.Rand) {
 	w := s.world()
 	w.Skew = perhaps(r, 200)
-	w.Transfer = of[int64](r, 0, 0, 300, 1500)
+	w.Transfer, w.TakeOver = of[int64](r, 0, 0, 300, 1500), r.IntN(2) == 0
 	k := &s.Knobs
 	k.Tick = Duration(10 * time.Millisecond)
 	k.HeartbeatTicks = 2 + r.IntN(4)
@@ -161,16 +164,33 @@ func drawLimits(s *Spec, r *rand.Rand) {
 		w.Flight = 4 + r.IntN(60)
 	}
 	if r.IntN(2) == 0 {
-		w.Batch = 32 + r.IntN(of(r, 400, 2000))
+		w.Batch = 32 + r.IntN(of(r, 60, 400, 2000))
 	}
 }
 
 func drawCrash(s *Spec, r *rand.Rand) {
-	point, node, count := of(r, sim.CrashPoints...), r.IntN(3)+1, 1+r.IntN(300)
+	point, node, count := of(r, sim.CrashPoints...), r.IntN(3)+1, 1+r.IntN(of(r, 3, 20, 100))
 	s.Knobs.CrashAt = ""
 	if r.IntN(3) == 0 {
 		s.Knobs.CrashAt = fmt.Sprintf("n%d:%s:%d", node, point, count)
 	}
+}
+
+// drawRestless has come together in some seeds what seldom does by chance:
+// messages that are late by elections, and nodes that die every few steps or are
+// cut off again and again.
+func drawRestless(s *Spec, r *rand.Rand) {
+	if r.IntN(5) > 0 {
+		return
+	}
+	w := s.world()
+	s.Nodes = of(r, 3, 3, 5)
+	w.Ordered, w.Slow, w.SlowBy = false, 20+r.IntN(100), late(r)
+	if r.IntN(2) == 0 {
+		w.Crashes = 60 + r.Int64N(140)
+		return
+	}
+	w.Crashes, s.Faults, s.Rate = 0, []string{"partition"}, 400
 }
 
 func (s *Spec) world() *sim.Settings {

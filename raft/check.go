@@ -195,16 +195,17 @@ func (s *shadow) remember() {
 	s.hurry, s.forced = c.hurry, c.ballot.force
 }
 
-// restart makes the shadow that of a new incarnation. What was read back is durable.
+// restart makes the shadow that of a new incarnation. What was read back beyond
+// what was durable before may be in the system's memory only: the start syncs
+// it, and until Flushed tells that it ended, it can still be lost.
 func (s *shadow) restart() {
-	c := s.core
-	*s = shadow{id: s.id, core: c, term: c.term, vote: c.vote, end: c.log.end(), changed: unchanged, offered: s.offered}
+	c, was := s.core, s.durable
+	*s = shadow{id: s.id, core: c, term: c.term, vote: c.vote, end: c.log.end(), offered: s.offered,
+		durable: was, changed: min(s.changed, was.log.last()+1)}
 	s.log = spine{base: c.log.base, baseTerm: c.log.baseTerm}
 	for _, e := range c.log.entries {
 		s.log.terms = append(s.log.terms, e.Term)
 	}
-	s.durable = durable{term: c.term, vote: c.vote}
-	s.durable.log.follow(&s.log, c.log.base+1)
 	s.remember()
 }
 

@@ -175,7 +175,10 @@ var breaches = []struct {
 		f.cores[2].vote = 2
 		return f.step(2)
 	}},
-	{"vote-once", "a vote is forgotten in a restart", func(f *forgery) error { return f.restart(2, nil, f.journal(2, 0, 1, 1, 2)) }},
+	{"vote-once", "a vote is forgotten in a restart", func(f *forgery) error {
+		f.sound(f.flush(2))
+		return f.restart(2, nil, f.journal(2, 0, 1, 1, 2))
+	}},
 	{"durable-log", "an entry is forgotten in a restart", func(f *forgery) error {
 		f.sound(f.append(2, entry(4, 2)), f.flush(2))
 		return f.restart(2, nil, f.journal(2, 1, 1, 1, 2))
@@ -185,7 +188,11 @@ var breaches = []struct {
 		return f.restart(2, nil, f.journal(2, 1, 1, 1, 2))
 	}},
 	{"durable-log", "a snapshot is forgotten in a restart", func(f *forgery) error {
-		f.sound(f.restart(2, &consensus.Snapshot{Index: 2, Term: 1}, f.journal(2, 1, 1, 1, 2)))
+		f.sound(f.restart(2, &consensus.Snapshot{Index: 2, Term: 1}, f.journal(2, 1, 1, 1, 2)), f.flush(2))
+		return f.restart(2, nil, f.journal(2, 1, 1, 1, 2))
+	}},
+	{"durable-log", "what a start read back and synced is forgotten in the next", func(f *forgery) error {
+		f.sound(f.append(2, entry(4, 2)), f.restart(2, nil, f.journal(2, 1, 1, 1, 2, 2)), f.flush(2))
 		return f.restart(2, nil, f.journal(2, 1, 1, 1, 2))
 	}},
 	{"read-index", "a deposed leader confirms a read at what it knows", func(f *forgery) error {
@@ -247,6 +254,10 @@ func TestCrashesAreNoBreaches(t *testing.T) {
 		"entries that were not flushed are there": func(f *forgery) error {
 			f.sound(f.append(2, entry(4, 2), entry(5, 2)))
 			return f.restart(2, nil, f.journal(2, 1, 1, 1, 2, 2))
+		},
+		"what a start read back is gone, as the start had not synced it": func(f *forgery) error {
+			f.sound(f.append(2, entry(4, 2)), f.restart(2, nil, f.journal(2, 1, 1, 1, 2, 2)))
+			return f.restart(2, nil, f.journal(2, 1, 1, 1, 2))
 		},
 		"a term that was not durable is gone": func(f *forgery) error {
 			f.cores[2].term, f.cores[2].vote = 3, 2

@@ -21,8 +21,22 @@ const (
 	storm = "20s"
 )
 
-// Local looks on real processes: run after run, each with the next seed, until
-// one is invalid or the budget is spent.
+// kinds are the kinds of runs of which each try has one after the other: what a
+// plain run hardly meets, another size, rougher links or a node that dies at a
+// crash point show at once.
+var kinds = [][]string{
+	{},
+	{"--nodes", "4", "--faults", "kill,pause,partition,lossy,duplicate"},
+	{"--nodes", "3", "--faults", "kill,pause,partition", "--snapshot-entries", "20"},
+	{"--faults", "kill,pause,partition,wan,reorder"},
+	{"--nodes", "6", "--faults", "partition,swizzle,slow,kill"},
+}
+
+// kind is the kind of the run with that seed. The first run of a try is a plain one.
+func kind(seed uint64) []string { return kinds[(seed-1)%localSeeds%uint64(len(kinds))] }
+
+// Local looks on real processes: run after run, each with the next seed and of
+// another kind, until one is invalid or the budget is spent.
 type Local struct {
 	Base   uint64        // the first seed of the first try
 	Budget time.Duration // of one try
@@ -34,7 +48,7 @@ func (l Local) In() string { return "local" }
 
 // Settings implements Runner.
 func (l Local) Settings() string {
-	return fmt.Sprintf("budget %s, first seed %d, storms of %s", l.Budget, l.Base, storm)
+	return fmt.Sprintf("budget %s, first seed %d, storms of %s, %d kinds of runs", l.Budget, l.Base, storm, len(kinds))
 }
 
 // Expects implements Runner.
@@ -42,7 +56,7 @@ func (l Local) Expects(d Defect) bool { return d.Live() }
 
 // Again implements Runner.
 func (l Local) Again(system string, seed uint64) []string {
-	return []string{"run", "--provider", "local", "--duration", storm, "--seed", strconv.FormatUint(seed, 10), "--system", system}
+	return append([]string{"run", "--provider", "local", "--duration", storm, "--seed", strconv.FormatUint(seed, 10), "--system", system}, kind(seed)...)
 }
 
 // Try implements Runner. A run that the end of the budget cuts short is healed,

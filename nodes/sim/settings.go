@@ -26,6 +26,7 @@ type Settings struct {
 	Batch    int    `json:"batch,omitempty"`       // bytes of commands in a message; 0: as many as live nodes
 	Wire     bool   `json:"wire,omitempty"`        // messages go through their codec
 	Transfer int64  `json:"transfer_ms,omitempty"` // leadership is handed to another node about so often; 0: never
+	TakeOver bool   `json:"take_over,omitempty"`   // after the storm a leader outside the majority is replaced as that is cut off
 	Crashes  int64  `json:"crashes_ms,omitempty"`  // a node dies at a moment that hurts about so often; 0: never
 	Cap      int    `json:"cap,omitempty"`         // operations after which clients stop; 0: none
 }
@@ -49,6 +50,7 @@ func (s Settings) String() string {
 	say(s.Flight > 0, "\nat most %d commands undecided", s.Flight)
 	say(s.Batch > 0, "\nat most %d bytes of commands in a message", s.Batch)
 	say(s.Transfer > 0, "\nleadership is handed over about every %d ms", s.Transfer)
+	say(s.TakeOver, "\na leader is cut off while it is replaced")
 	say(s.Crashes > 0, "\na node dies in the middle of a step about every %d ms", s.Crashes)
 	say(s.Chance > 0, "\nthrow %d of the dice", s.Chance)
 	say(s.Cap > 0, "\nclients stop after %d operations", s.Cap)
