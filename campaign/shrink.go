@@ -15,7 +15,8 @@ import (
 const (
 	shrinkTriesMax = 4000 // simulations
 	shrinkThrows   = 6    // of the dice, for one smaller plan
-	shrinkRounds   = 6    // over all ways to make a plan smaller
+	shrinkThrowMax = 24   // of them, once so few bring nothing more
+	shrinkRounds   = 8    // over all ways to make a plan smaller
 )
 
 // A Shrinker makes a failing plan smaller as long as the same violation
@@ -25,17 +26,17 @@ type Shrinker struct {
 	System   sim.System
 	Progress func(tries int, p Plan) // called at each smaller plan; may be nil
 
-	by    string
-	best  Plan
-	found Violation
-	tries int
+	by     string
+	throws uint64
+	best   Plan
+	found  Violation
+	tries  int
 }
 
 // Shrink returns the smallest plan found, what it breaks, and how many simulations it took.
 func (s *Shrinker) Shrink(ctx context.Context, p Plan, found Violation) (Plan, Violation, int) {
-	s.by, s.best, s.found = found.By, p, found
+	s.by, s.throws, s.best, s.found = found.By, shrinkThrows, p, found
 	for range shrinkRounds {
-		before := s.tries
 		improved := false
 		for _, way := range shrinkWays {
 			improved = way(ctx, s) || improved
@@ -43,8 +44,11 @@ func (s *Shrinker) Shrink(ctx context.Context, p Plan, found Violation) (Plan, V
 				return s.best, s.found, s.tries
 			}
 		}
-		if !improved || s.tries == before {
+		if !improved && s.throws == shrinkThrowMax {
 			break
+		}
+		if !improved {
+			s.throws = shrinkThrowMax
 		}
 	}
 	return s.best, s.found, s.tries
@@ -59,7 +63,7 @@ func (s *Shrinker) keep(ctx context.Context, p Plan) bool {
 		return false
 	}
 	world := p.Spec.settings()
-	for throw := range uint64(shrinkThrows) {
+	for throw := range s.throws {
 		if ctx.Err() != nil || s.tries >= shrinkTriesMax {
 			return false
 		}
@@ -224,6 +228,7 @@ func shrinkWorld(ctx context.Context, s *Shrinker) (improved bool) {
 		func(_ *Spec, w *sim.Settings) { w.Sync, w.SyncBy = plain.Sync, 0 },
 		func(_ *Spec, w *sim.Settings) { w.Skew = 0 },
 		func(_ *Spec, w *sim.Settings) { w.Transfer = 0 },
+		func(_ *Spec, w *sim.Settings) { w.TakeOver = false },
 		func(_ *Spec, w *sim.Settings) { w.Crashes = 0 },
 		func(_ *Spec, w *sim.Settings) { w.Power = false },
 		func(_ *Spec, w *sim.Settings) { w.Wire = false },

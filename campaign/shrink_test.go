@@ -70,12 +70,13 @@ func failing(t *testing.T, system sim.System, d time.Duration) (Plan, Violation)
 // A plan that shows a bug becomes a smaller one that shows the same; its text
 // brings it back, and a sound system passes it.
 func TestShrink(t *testing.T) {
-	t.Run("votes are not saved", func(t *testing.T) { shrink(t, forgetful(), 0) })
-	t.Run("a leader answers alone", func(t *testing.T) { shrink(t, impatient(), 1) })
+	t.Run("votes are not saved", func(t *testing.T) { shrink(t, forgetful()) })
+	t.Run("a leader answers alone", func(t *testing.T) { shrink(t, impatient()) })
 }
 
-// shrink wants a bug that needs at least so many injections.
-func shrink(t *testing.T, system sim.System, least int) {
+// shrink wants a bug that needs neither faults nor many clients: leaving a part
+// broken at the end is enough.
+func shrink(t *testing.T, system sim.System) {
 	ctx := context.Background()
 	plan, found := failing(t, system, 3*time.Second)
 	before := plan.Encode()
@@ -102,11 +103,8 @@ func shrink(t *testing.T, system sim.System, least int) {
 	if len(injections(small)) >= len(injections(plan)) || small.Spec.Concurrency > plan.Spec.Concurrency || small.Spec.Duration > plan.Spec.Duration || small.Spec.Nodes > plan.Spec.Nodes {
 		t.Errorf("%s became %s", plan.Describe(), small.Describe())
 	}
-	if least == 0 && (small.Spec.Concurrency > 1 || len(injections(small)) > 0) {
+	if small.Spec.Concurrency > 1 || len(injections(small)) > 0 {
 		t.Errorf("it needs neither faults nor many clients, and there are still %s", small.Describe())
-	}
-	if len(injections(small)) < least {
-		t.Errorf("it is shown without a fault: %s", small.Describe())
 	}
 	for _, name := range small.Spec.Faults {
 		if !slices.ContainsFunc(small.Schedule, func(st nemesis.Step) bool { return nemesis.Covers(name, st.Fault) }) {
