@@ -102,6 +102,7 @@ func shrinkEnd(ctx context.Context, s *Shrinker) (improved bool) {
 		p.Schedule = slices.Clone(p.Schedule)
 		p.Schedule = slices.DeleteFunc(p.Schedule, func(st nemesis.Step) bool { return st.Action == nemesis.Inject && st.At >= d })
 		p.Schedule = paired(p.Schedule, d)
+		p.Spec.Faults = named(p.Schedule, p.Spec.Faults)
 		if s.keep(ctx, p) {
 			return true
 		}
