@@ -16,7 +16,7 @@ func (n *Node[M, R]) Flush() error {
 			n.err = stage()
 		}
 	}
-	n.forget()
+	n.out.Reset()
 	if n.err == nil {
 		n.chores()
 	}
@@ -183,19 +183,5 @@ func (n *Node[M, R]) reject() {
 			code = kv.Busy
 		}
 		n.config.Replier.Reply(w.ticket.Conn, kv.Response{ID: w.ticket.Request, Grade: kv.Refused, Code: code, Text: r.Reason, Leader: r.Leader})
-	}
-}
-
-// forget empties the gathered output and keeps its memory for the next.
-func (n *Node[M, R]) forget() {
-	o := &n.out
-	clear(o.Early)
-	clear(o.Records)
-	clear(o.Messages)
-	clear(o.Committed)
-	clear(o.Rejected)
-	n.out = consensus.Output[M, R]{
-		Early: o.Early[:0], Records: o.Records[:0], Messages: o.Messages[:0],
-		Committed: o.Committed[:0], Reads: o.Reads[:0], Rejected: o.Rejected[:0],
 	}
 }
