@@ -112,13 +112,13 @@ func (c *Core) Tick() output {
 // node, or from someone who does not vote.
 func (c *Core) Receive(e envelope) output {
 	if e.To == c.id && e.From != c.id && c.config.Contains(e.From) && e.Message.wellFormed() {
-		c.dispatch(e.From, e.Message)
+		c.dispatch(e.From, &e.Message)
 	}
 	return c.take()
 }
 
-func (c *Core) dispatch(from consensus.ID, m Message) {
-	if !c.meetTerm(from, &m) {
+func (c *Core) dispatch(from consensus.ID, m *Message) {
+	if !c.meetTerm(from, m) {
 		return
 	}
 	switch m.Kind {
