@@ -171,8 +171,17 @@ func (o *Output[M, R]) Append(p Output[M, R]) {
 	o.Rejected = append(o.Rejected, p.Rejected...)
 }
 
+// Empty tells whether o asks for nothing.
+func (o *Output[M, R]) Empty() bool {
+	return o.Install == nil &&
+		len(o.Early)+len(o.Records)+len(o.Messages)+len(o.Committed)+len(o.Reads)+len(o.Rejected) == 0
+}
+
 // Reset empties o and keeps the memory of its slices for the next step.
 func (o *Output[M, R]) Reset() {
+	if o.Empty() {
+		return
+	}
 	clear(o.Early)
 	clear(o.Records)
 	clear(o.Messages)
