@@ -59,13 +59,22 @@ func noteEvent(t history.Type, f string, n history.Note) history.Event {
 	return history.Event{Process: history.Nemesis, Type: t, F: f, Node: n.Node, Value: b}
 }
 
+// How a block grows: few times, because events are long and are copied each time.
+const (
+	blockFirst = 256 // events
+	growth     = 4
+)
+
 // add gives the event its place.
 func (b *book) add(e history.Event, now time.Duration) history.Event {
 	e.Index, e.Time = b.count, now
 	n := len(b.blocks) - 1
 	if n < 0 || len(b.blocks[n]) == blockEvents {
-		b.blocks = append(b.blocks, nil) // append makes it grow, so that a short history stays small
+		b.blocks = append(b.blocks, nil)
 		n++
+	}
+	if k := len(b.blocks[n]); k == cap(b.blocks[n]) { // it grows, so that a short history stays small
+		b.blocks[n] = append(make([]history.Event, 0, min(max(blockFirst, growth*k), blockEvents)), b.blocks[n]...)
 	}
 	b.blocks[n] = append(b.blocks[n], e)
 	b.count++

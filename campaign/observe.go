@@ -69,7 +69,7 @@ func (o *observer) current() nodes.ID {
 // claims are what nodes said of themselves last. They choose victims and tell
 // the story; they never judge.
 type claims struct {
-	by     map[nodes.ID]claim
+	by     []claim // by ID; of who said nothing, a zero one
 	leader nodes.ID
 	term   uint64
 }
@@ -79,12 +79,12 @@ type claim struct {
 	at     time.Duration
 }
 
-func (c claim) leads() bool { return c.status.Role == "leader" || c.status.Role == "proposer" }
+func (c *claim) leads() bool { return c.status.Role == "leader" || c.status.Role == "proposer" }
 
 // saw keeps a claim, and tells whether it is of a new leader.
 func (c *claims) saw(id nodes.ID, s nodes.Status, now time.Duration) (changed bool) {
-	if c.by == nil {
-		c.by = map[nodes.ID]claim{}
+	for len(c.by) <= int(id) {
+		c.by = append(c.by, claim{})
 	}
 	made := claim{s, now}
 	c.by[id] = made
@@ -99,14 +99,15 @@ func (c *claims) saw(id nodes.ID, s nodes.Status, now time.Duration) (changed bo
 func (c *claims) current(now time.Duration) nodes.ID {
 	var best nodes.ID
 	var term uint64
-	for id, k := range c.by {
-		newer := best == 0 || k.status.Term > term || k.status.Term == term && id < best
-		if k.leads() && now-k.at < observedFor && newer {
-			best, term = id, k.status.Term
+	for id := range c.by {
+		if k := &c.by[id]; k.leads() && now-k.at < observedFor && (best == 0 || k.status.Term > term) {
+			best, term = nodes.ID(id), k.status.Term
 		}
 	}
-	if k, ok := c.by[c.leader]; best == 0 && ok && now-k.at < observedFor {
-		return k.status.Leader
+	if best == 0 && c.leader != 0 {
+		if k := &c.by[c.leader]; now-k.at < observedFor {
+			return k.status.Leader
+		}
 	}
 	return best
 }

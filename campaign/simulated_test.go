@@ -318,7 +318,7 @@ func TestSimulationIsSmall(t *testing.T) {
 func BenchmarkWorld(b *testing.B) {
 	for _, name := range simNames {
 		b.Run(name, func(b *testing.B) {
-			defer debug.SetGCPercent(debug.SetGCPercent(400)) // as chaos sim does
+			defer debug.SetGCPercent(debug.SetGCPercent(1000)) // as chaos sim does
 			s := Spec{System: name, Provider: "sim", Nodes: 3, Duration: Duration(10 * time.Second), Workload: "register",
 				Concurrency: 16, Keys: 4, Knobs: DefaultSpec().Knobs, Lease: DefaultSpec().Lease}
 			s.world()
@@ -359,7 +359,7 @@ func BenchmarkWorld(b *testing.B) {
 func BenchmarkChaosTest(b *testing.B) {
 	for _, name := range simNames {
 		b.Run(name, func(b *testing.B) {
-			defer debug.SetGCPercent(debug.SetGCPercent(400)) // as chaos sim does
+			defer debug.SetGCPercent(debug.SetGCPercent(1000)) // as chaos sim does
 			var events, operations uint64
 			seed := uint64(0)
 			start := cpu(b)
@@ -375,6 +375,7 @@ func BenchmarkChaosTest(b *testing.B) {
 			}
 			took := (cpu(b) - start).Seconds()
 			b.ReportMetric(float64(b.N)/took*60, "tests/core-minute")
+			b.ReportMetric(float64(events)/took, "events/s")
 			b.ReportMetric(float64(events)/float64(b.N), "events/test")
 			b.ReportMetric(float64(operations)/float64(b.N), "ops/test")
 		})

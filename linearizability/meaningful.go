@@ -136,13 +136,14 @@ func doubt(h history.History, windows []history.Window, groups [][]history.Windo
 func idle(h history.History, windows, group []history.Window) string {
 	var atVictims, anywhere, okElsewhere int
 	apart := separates(h, group)
-	for _, e := range h.Events {
+	for i := range h.Events { // events and windows are long: copies of them would cost more than all else here
+		e := &h.Events[i]
 		if e.Process == history.Nemesis {
 			continue
 		}
 		in, victim := false, false
-		for _, w := range group {
-			if w.Contains(e.Index) {
+		for g := range group {
+			if w := &group[g]; w.Contains(e.Index) {
 				in, victim = true, victim || slices.Contains(w.Victims, e.Node)
 			}
 		}

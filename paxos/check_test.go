@@ -58,7 +58,7 @@ func (f *forgery) accept(id consensus.ID, slot uint64, b Ballot, commands []cons
 func (f *forgery) learn(id consensus.ID, slot uint64, commands []consensus.Command) error {
 	l := &f.core(id).learner
 	*l.decided.extend(slot) = decision{known: true, commands: commands}
-	l.advance()
+	l.advance(nil)
 	l.touched.at(slot)
 	return f.watch.Stepped(id)
 }

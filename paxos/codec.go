@@ -203,6 +203,9 @@ func (d *decoder) byte() byte {
 }
 
 func (d *decoder) number() uint64 {
+	if len(d.b) > 0 && d.b[0] < 0x80 { // most numbers are small
+		return uint64(d.byte())
+	}
 	n, size := binary.Uvarint(d.b)
 	if size <= 0 {
 		d.fail(errShort)

@@ -42,7 +42,8 @@ type Core struct {
 	leadership leadership // Multi
 	contention contention // Classic
 
-	out Output
+	out  Output // of the call that runs
+	told Output // of the call before: its memory is used by the next
 }
 
 // New makes a core without a past; Restore gives it one. Options must name a
@@ -205,7 +206,8 @@ func (c *Core) Status() consensus.Status {
 }
 
 // finish ends a step: it lets the proposer and the reads go on with what
-// changed, and adds to records that have to be synced anyway how far the log is decided.
+// changed, and adds to records that have to be synced anyway how far the log is
+// decided. What it returns is valid until the next input.
 func (c *Core) finish() Output {
 	if c.mode == Multi {
 		c.settleMulti()
@@ -218,7 +220,8 @@ func (c *Core) finish() Output {
 		c.record(Record{Kind: RecordMark, Slot: c.learner.mark})
 	}
 	out := c.out
-	c.out = Output{}
+	c.out, c.told = c.told, out
+	c.out.Reset()
 	return out
 }
 

@@ -54,10 +54,9 @@ func (l *learner) decide(slot uint64, commands []consensus.Command, learned bool
 	return true
 }
 
-// advance moves the mark over what is decided without a gap and returns the
-// entries on the way: one index a command, and none for a no-op.
-func (l *learner) advance() []consensus.Entry {
-	var entries []consensus.Entry
+// advance moves the mark over what is decided without a gap and returns entries
+// grown by those on the way: one index a command, and none for a no-op.
+func (l *learner) advance(entries []consensus.Entry) []consensus.Entry {
 	for d := l.decided.at(l.mark + 1); d != nil && d.known; d = l.decided.at(l.mark + 1) {
 		l.mark++
 		for _, command := range d.commands {
@@ -90,7 +89,7 @@ func (c *Core) chosen(slot uint64, commands []consensus.Command) {
 
 // handOut applies what is decided without a gap.
 func (c *Core) handOut() {
-	c.out.Committed = append(c.out.Committed, c.learner.advance()...)
+	c.out.Committed = c.learner.advance(c.out.Committed)
 }
 
 // onLearn is phase 3 at a learner that did not propose, and the heartbeat of

@@ -176,6 +176,9 @@ func (r *decoder) byte() byte {
 }
 
 func (r *decoder) uvarint() uint64 {
+	if len(r.b) > 0 && r.b[0] < 0x80 { // most numbers are small
+		return uint64(r.byte())
+	}
 	v, n := binary.Uvarint(r.b)
 	if n <= 0 {
 		r.fail("a number is cut off or too large")

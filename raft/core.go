@@ -63,6 +63,7 @@ type Core struct {
 
 	lead leadership // leaders
 	out  output     // of the call that runs
+	told output     // of the call before: its memory is used by the next
 }
 
 // The defaults for Options left zero.
@@ -111,13 +112,13 @@ func (c *Core) Tick() output {
 // node, or from someone who does not vote.
 func (c *Core) Receive(e envelope) output {
 	if e.To == c.id && e.From != c.id && c.config.Contains(e.From) && e.Message.wellFormed() {
-		c.dispatch(e.From, e.Message)
+		c.dispatch(e.From, &e.Message)
 	}
 	return c.take()
 }
 
-func (c *Core) dispatch(from consensus.ID, m Message) {
-	if !c.meetTerm(from, &m) {
+func (c *Core) dispatch(from consensus.ID, m *Message) {
+	if !c.meetTerm(from, m) {
 		return
 	}
 	switch m.Kind {
@@ -214,10 +215,12 @@ func (c *Core) successor(id consensus.ID) consensus.ID {
 	return c.config.Voters[0]
 }
 
-// take ends a call: it returns what the call asks of the world.
+// take ends a call: it returns what the call asks of the world, valid until the
+// next input.
 func (c *Core) take() output {
 	o := c.out
-	c.out = output{}
+	c.out, c.told = c.told, o
+	c.out.Reset()
 	if c.rebase && len(o.Records) > 0 && o.Install == nil {
 		base := Record{Kind: Base, Index: c.log.base, Term: c.log.baseTerm}
 		o.Records = append([]Record{base}, o.Records...)

@@ -117,7 +117,7 @@ func (c *Core) upToDate(index, term uint64) bool {
 	return term > mine || (term == mine && index >= c.log.last())
 }
 
-func (c *Core) handlePreVote(from consensus.ID, m Message) {
+func (c *Core) handlePreVote(from consensus.ID, m *Message) {
 	if m.Term > c.term && !c.hearsLeader() && c.upToDate(m.Index, m.LogTerm) {
 		c.send(from, Message{Kind: PreVoteReply})
 		c.out.Messages[len(c.out.Messages)-1].Message.Term = m.Term
@@ -128,7 +128,7 @@ func (c *Core) handlePreVote(from consensus.ID, m Message) {
 
 // handleVote grants one vote a term, first come first served (paper 5.2), to a
 // candidate whose log is up-to-date (5.4.1).
-func (c *Core) handleVote(from consensus.ID, m Message) {
+func (c *Core) handleVote(from consensus.ID, m *Message) {
 	if (c.vote != 0 && c.vote != from) || !c.upToDate(m.Index, m.LogTerm) {
 		c.send(from, Message{Kind: VoteReply, Reject: true})
 		return
@@ -143,13 +143,13 @@ func (c *Core) handleVote(from consensus.ID, m Message) {
 	c.send(from, Message{Kind: VoteReply})
 }
 
-func (c *Core) handlePreVoteReply(from consensus.ID, m Message) {
+func (c *Core) handlePreVoteReply(from consensus.ID, m *Message) {
 	if c.role == precandidate && (m.Reject || m.Term == c.term+1) {
 		c.tally(from, m.Reject)
 	}
 }
 
-func (c *Core) handleVoteReply(from consensus.ID, m Message) {
+func (c *Core) handleVoteReply(from consensus.ID, m *Message) {
 	if c.role == candidate {
 		c.tally(from, m.Reject)
 	}

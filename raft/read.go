@@ -129,7 +129,7 @@ func (c *Core) tickReads() {
 }
 
 // handleRead takes another node's batch of reads, once however often it is sent.
-func (c *Core) handleRead(from consensus.ID, m Message) {
+func (c *Core) handleRead(from consensus.ID, m *Message) {
 	if c.role != leader || c.readsFull() {
 		c.send(from, Message{Kind: ReadAnswer, Key: m.Key, Reject: true})
 		return
@@ -149,7 +149,7 @@ func (c *Core) handleRead(from consensus.ID, m Message) {
 	c.startRound()
 }
 
-func (c *Core) handleReadAnswer(from consensus.ID, m Message) {
+func (c *Core) handleReadAnswer(from consensus.ID, m *Message) {
 	r := &c.reads
 	if c.role == leader || from != c.leader || len(r.underway) == 0 || m.Key != r.id {
 		return

@@ -222,7 +222,7 @@ func (c *Core) sendCommit(p *progress) {
 }
 
 // handleAppend is the receiver's side of AppendEntries (paper, figure 2).
-func (c *Core) handleAppend(from consensus.ID, m Message) {
+func (c *Core) handleAppend(from consensus.ID, m *Message) {
 	if !c.hear(from) {
 		return
 	}
@@ -239,7 +239,7 @@ func (c *Core) handleAppend(from consensus.ID, m Message) {
 
 // refuseAppend says where to try next: at our end, or at the first entry of
 // the conflicting term, so that each term costs one round (end of paper 5.3).
-func (c *Core) refuseAppend(from consensus.ID, m Message) {
+func (c *Core) refuseAppend(from consensus.ID, m *Message) {
 	ack := Message{Kind: AppendAck, Reject: true, Index: m.Index, Hint: c.log.last() + 1, Round: m.Round}
 	if t, ok := c.log.term(m.Index); ok {
 		ack.Hint, ack.LogTerm = max(c.log.firstOfTerm(m.Index), c.commit+1), t
@@ -267,13 +267,13 @@ func (c *Core) store(entries []consensus.Entry) {
 
 // handleCommit trusts the leader that we hold everything up to the index: it
 // says so only of what we acknowledged to it in this term.
-func (c *Core) handleCommit(from consensus.ID, m Message) {
+func (c *Core) handleCommit(from consensus.ID, m *Message) {
 	if c.hear(from) {
 		c.commitTo(min(m.Commit, c.log.last()))
 	}
 }
 
-func (c *Core) handleAppendAck(from consensus.ID, m Message) {
+func (c *Core) handleAppendAck(from consensus.ID, m *Message) {
 	p := c.peer(from)
 	if p == nil || m.Index > c.log.last() {
 		return
@@ -308,7 +308,7 @@ func (c *Core) acknowledged(p *progress, match uint64) {
 
 // refused moves nextIndex back. Where we have entries of the follower's
 // conflicting term, the logs may agree up to our last of them.
-func (c *Core) refused(p *progress, m Message) {
+func (c *Core) refused(p *progress, m *Message) {
 	stale := m.Index <= p.match || p.state == snapshotting ||
 		(p.state == probing && m.Index != max(p.next-1, c.log.base))
 	if stale || m.Hint == 0 {

@@ -110,7 +110,7 @@ func (c *Core) retryChunk(p *progress) {
 }
 
 // handleChunk is the receiver's side of InstallSnapshot (paper, figure 13).
-func (c *Core) handleChunk(from consensus.ID, m Message) {
+func (c *Core) handleChunk(from consensus.ID, m *Message) {
 	if !c.hear(from) {
 		return
 	}
@@ -136,7 +136,7 @@ func (c *Core) handleChunk(from consensus.ID, m Message) {
 
 // handleChunkAck sends the next chunk, or goes back to what the follower has:
 // it may have restarted. The answer to any chunk but the one that is out is late.
-func (c *Core) handleChunkAck(from consensus.ID, m Message) {
+func (c *Core) handleChunkAck(from consensus.ID, m *Message) {
 	p := c.peer(from)
 	if p == nil {
 		return

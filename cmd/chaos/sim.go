@@ -25,7 +25,9 @@ import (
 const (
 	simDuration  = 10 * time.Second // of a seed's storm, simulated
 	simSeeds     = 1000
-	simGCPercent = 400 // memory is cheap beside a collection every few seeds
+	simGCPercent = 1000      // memory is cheap beside a collection every few seeds,
+	simHeap      = 64 << 20  // bytes: up to this for each simulated minute under way,
+	batchHeap    = 128 << 20 // bytes: and this for what a batch remembers; then it is collected more often
 	simShowEvery = 500 * time.Millisecond
 )
 
@@ -141,6 +143,7 @@ func (f *simFlags) many(c *cobra.Command, system sim.System) error {
 	if !f.json {
 		fmt.Fprintf(c.ErrOrStderr(), "%s, seeds from %d on\n", system.Name(), f.seed)
 	}
+	debug.SetMemoryLimit(batchHeap + simHeap*int64(f.jobs)*max(1, int64(f.duration/time.Minute)))
 	screen := newScreen(c.ErrOrStderr(), f.json)
 	var shown time.Time
 	began := time.Now()

@@ -139,6 +139,11 @@ type Envelope[M any] struct {
 // Steps may be gathered: an owner may feed several inputs, append their Outputs
 // with [Output.Append] and carry them out as one. It must not do so past an
 // Install, which Append refuses by panicking; see [Output.Installs].
+//
+// The slices of an Output are the core's, which uses their memory again: they
+// are valid until its next input (Compact and Status are none). An owner that
+// keeps more copies them, as Append does. What their elements point to (entries,
+// commands, bytes, snapshots) is never written again and may be kept.
 type Output[M, R any] struct {
 	Early     []Envelope[M] // may leave before Records are durable (a leader's appends)
 	Install   *Snapshot     // then make it durable and replace the state machine; the journal restarts with Core.Compact(*Install)
@@ -166,9 +171,30 @@ func (o *Output[M, R]) Append(p Output[M, R]) {
 	o.Rejected = append(o.Rejected, p.Rejected...)
 }
 
+// Empty tells whether o asks for nothing.
+func (o *Output[M, R]) Empty() bool {
+	return o.Install == nil &&
+		len(o.Early)+len(o.Records)+len(o.Messages)+len(o.Committed)+len(o.Reads)+len(o.Rejected) == 0
+}
+
+// Reset empties o and keeps the memory of its slices for the next step.
+func (o *Output[M, R]) Reset() {
+	if o.Empty() {
+		return
+	}
+	clear(o.Early)
+	clear(o.Records)
+	clear(o.Messages)
+	clear(o.Committed)
+	clear(o.Rejected)
+	*o = Output[M, R]{Early: o.Early[:0], Records: o.Records[:0], Messages: o.Messages[:0],
+		Committed: o.Committed[:0], Reads: o.Reads[:0], Rejected: o.Rejected[:0]}
+}
+
 // A Core is one node's consensus algorithm as a deterministic state machine.
 // Its owner calls it serially. It has no clock (time is Tick), no randomness of
-// its own (an injected source), and map order never reaches an Output.
+// its own (an injected source), and map order never reaches an Output. An Output
+// is valid until the next input.
 //
 // Messages come from outside: a Core must survive any decoded Message without a
 // panic. Records come from its own journal and are trusted after their checksum.

@@ -93,6 +93,12 @@ func DecodeCommand(b []byte) (Command, error) {
 	return v.Command, nil
 }
 
+// Identify reads of an encoded command what makes it unique, and what it does.
+func Identify(b []byte) (op Op, session, sequence uint64, err error) {
+	v, err := view(b)
+	return v.Op, v.Session, v.Sequence, err
+}
+
 // A viewed command has its key as bytes, so that looking it up costs no copy.
 type viewed struct {
 	Command

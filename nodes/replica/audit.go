@@ -91,6 +91,9 @@ func (a *auditor) put(b *bytes.Buffer, l auditLine) {
 // flush writes lines: all of them once what they tell is durable, else those
 // that needed nothing to be.
 func (a *auditor) flush(all bool) error {
+	if a.to == nil {
+		return nil
+	}
 	for _, b := range []*bytes.Buffer{&a.now, &a.later} {
 		if b.Len() == 0 || (b == &a.later && !all) {
 			continue

@@ -10,14 +10,30 @@ import (
 
 // Flush carries out what was gathered, in the order of Output's fields.
 func (n *Node[M, R]) Flush() error {
+	if n.out.Empty() {
+		return n.idle()
+	}
 	n.merge(&n.out)
 	for _, stage := range [...]func() error{n.early, n.install, n.record, n.send, n.apply} {
 		if n.err == nil {
 			n.err = stage()
 		}
 	}
-	n.forget()
+	n.out.Reset()
 	if n.err == nil {
+		n.chores()
+	}
+	return n.err
+}
+
+// idle is a Flush of nothing: most ticks ask for nothing. Lines of the audit and
+// answers of another origin than an Output may wait all the same.
+func (n *Node[M, R]) idle() error {
+	if n.err == nil {
+		n.err = n.audit.flush(true)
+	}
+	if n.err == nil {
+		n.config.Replier.Flush()
 		n.chores()
 	}
 	return n.err
@@ -37,8 +53,8 @@ func (n *Node[M, R]) post(messages []consensus.Envelope[M], point string) error 
 	if len(messages) == 0 {
 		return nil
 	}
-	for _, e := range messages {
-		n.config.Sender.Send(e)
+	for i := range messages {
+		n.config.Sender.Send(&messages[i])
 	}
 	n.config.Sender.Flush()
 	n.config.Crash(point)
@@ -126,7 +142,7 @@ func (n *Node[M, R]) apply() error {
 				n.config.Replier.Reply(w.ticket.Conn, kv.Respond(w.ticket.Request, r))
 			}
 		}
-		if e.Index%auditEvery == 0 {
+		if n.audit.to != nil && e.Index%auditEvery == 0 {
 			n.audit.hash(e.Index, n.machine.HashString())
 		}
 	}
@@ -183,19 +199,5 @@ func (n *Node[M, R]) reject() {
 			code = kv.Busy
 		}
 		n.config.Replier.Reply(w.ticket.Conn, kv.Response{ID: w.ticket.Request, Grade: kv.Refused, Code: code, Text: r.Reason, Leader: r.Leader})
-	}
-}
-
-// forget empties the gathered output and keeps its memory for the next.
-func (n *Node[M, R]) forget() {
-	o := &n.out
-	clear(o.Early)
-	clear(o.Records)
-	clear(o.Messages)
-	clear(o.Committed)
-	clear(o.Rejected)
-	n.out = consensus.Output[M, R]{
-		Early: o.Early[:0], Records: o.Records[:0], Messages: o.Messages[:0],
-		Committed: o.Committed[:0], Reads: o.Reads[:0], Rejected: o.Rejected[:0],
 	}
 }

@@ -89,10 +89,8 @@ func (h segmentHeader) encode() []byte {
 	return b
 }
 
-// seed is what the checksums of the segment's batches begin with.
-func (h segmentHeader) seed() uint32 { return seedOf(h.encode()) }
-
-// seedOf is the seed of the segment with that encoded header.
+// seedOf is what the checksums of batches begin with in the segment with that
+// encoded header.
 func seedOf(head []byte) uint32 { return checksum(head) }
 
 // decodeHeader reads a header back; the error is plain words.

@@ -19,9 +19,9 @@ func FuzzScan(f *testing.F) {
 	h := segmentHeader{node: 1, cluster: "fuzz", number: 1, first: 1, size: headerSize + 2048, restart: true, whole: 1}
 	var w batchBuilder
 	var good []byte
-	good = append(good, w.seal(h.seed(), 1)...)
+	good = append(good, w.seal(seedOf(h.encode()), 1)...)
 	w.add(func(b []byte) []byte { return append(b, "record"...) })
-	good = append(good, w.seal(h.seed(), 2)...)
+	good = append(good, w.seal(seedOf(h.encode()), 2)...)
 	f.Add(good)
 	f.Add(good[:len(good)-5])
 	f.Add(append(slices.Clone(good), good...))
@@ -29,7 +29,7 @@ func FuzzScan(f *testing.F) {
 		data := make([]byte, h.size)
 		copy(data, h.encode())
 		copy(data[headerSize:], body)
-		got, err := scan(segment{"fuzz", data, h}, 1, true)
+		got, err := scan(segment{"fuzz", data, h, seedOf(h.encode())}, 1, true)
 		var damage *Damage
 		if err != nil && !errors.As(err, &damage) {
 			t.Fatalf("neither records nor damage: %v", err)

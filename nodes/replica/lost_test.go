@@ -16,9 +16,9 @@ type answerer struct {
 	sent    []consensus.Envelope[raft.Message]
 }
 
-func (a *answerer) Reply(_ uint64, r kv.Response)           { a.answers = append(a.answers, r) }
-func (a *answerer) Send(e consensus.Envelope[raft.Message]) { a.sent = append(a.sent, e) }
-func (a *answerer) Flush()                                  {}
+func (a *answerer) Reply(_ uint64, r kv.Response)            { a.answers = append(a.answers, r) }
+func (a *answerer) Send(e *consensus.Envelope[raft.Message]) { a.sent = append(a.sent, *e) }
+func (a *answerer) Flush()                                   {}
 
 // A lone node is n1 of three; the test speaks for n2.
 type lone struct {

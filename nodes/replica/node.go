@@ -51,7 +51,7 @@ var CrashPoints = []string{AfterEarly, AfterJournal, AfterSync, AfterSend, After
 // A Sender takes messages to peers. It never waits: what it can't send it drops.
 // It must be done with a message when Send returns.
 type Sender[M any] interface {
-	Send(e consensus.Envelope[M])
+	Send(e *consensus.Envelope[M])
 	Flush() // tells that what was sent should leave now
 }
 
@@ -287,8 +287,12 @@ func (n *Node[M, R]) step(out consensus.Output[M, R]) error {
 			return err
 		}
 	}
-	n.out.Append(out)
-	n.audit.compare(n.core.Status(), n.machine.Applied())
+	if !out.Empty() {
+		n.out.Append(out)
+	}
+	if n.audit.to != nil {
+		n.audit.compare(n.core.Status(), n.machine.Applied())
+	}
 	if out.Installs() {
 		return n.Flush()
 	}

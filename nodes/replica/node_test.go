@@ -80,7 +80,7 @@ func (h *host[M, R]) finish() {
 // crashed is how a node dies at a crash point.
 type crashed struct{}
 
-func (h *host[M, R]) Send(e consensus.Envelope[M]) {
+func (h *host[M, R]) Send(e *consensus.Envelope[M]) {
 	h.lab.wire = append(h.lab.wire, packet{e.From, e.To, h.lab.codec.AppendMessage(nil, e.Message)})
 }
 

@@ -105,6 +105,7 @@ type segment struct {
 	name   string
 	data   []byte
 	header segmentHeader
+	seed   uint32 // of its batches' checksums
 }
 
 // load reads the segments from the newest restart on.
@@ -181,7 +182,7 @@ func (j *Journal) readSegment(name string) (segment, error) {
 	if int64(len(data)) < h.size {
 		return segment{}, &Damage{name, int64(len(data)), fmt.Sprintf("it ends here; it was made %d bytes long", h.size)}
 	}
-	return segment{name, data[:h.size], h}, nil
+	return segment{name, data[:h.size], h, seedOf(data[:headerSize])}, nil
 }
 
 // mine refuses what belongs to another node or cluster.
@@ -205,7 +206,7 @@ type scanned struct {
 // number next. Only the last segment may have a torn end.
 func scan(s segment, next uint64, last bool) (scanned, error) {
 	out := scanned{end: headerSize, next: next}
-	seed := s.header.seed()
+	seed := s.seed
 	damage := func(reason string, args ...any) (scanned, error) {
 		return scanned{}, &Damage{s.name, out.end, fmt.Sprintf(reason, args...)}
 	}
@@ -259,7 +260,7 @@ func (j *Journal) resume(s segment, got scanned, r *Recovered) error {
 	if err != nil {
 		return err
 	}
-	j.file, j.header, j.seed, j.end = f, s.header, s.header.seed(), got.end
+	j.file, j.header, j.seed, j.end = f, s.header, s.seed, got.end
 	if got.torn != "" {
 		r.Notes = append(r.Notes, got.torn)
 		to := int64(len(s.data))

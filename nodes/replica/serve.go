@@ -315,7 +315,7 @@ func (s *server[M, R]) keep() {
 }
 
 // Send implements Sender: it encodes the message behind the others for that peer.
-func (s *server[M, R]) Send(e consensus.Envelope[M]) {
+func (s *server[M, R]) Send(e *consensus.Envelope[M]) {
 	if p := s.peers[e.To]; p != nil {
 		p.out.add(func(b []byte) []byte {
 			at := len(b)

@@ -261,7 +261,7 @@ func TestBytesInOrder(t *testing.T) {
 	}
 	a.serverGone()
 	last, broken := int64(0), false
-	for len(w.queue.items) > 0 && !broken {
+	for w.queue.next() != nil && !broken {
 		e := w.queue.pop()
 		switch {
 		case e.kind == evBytes && len(sent) > 0:

@@ -49,7 +49,7 @@ type file struct {
 	data    []byte
 	size    int64
 	pending []write // those not durable for certain, oldest first
-	starts  []int64 // where each write began that was not taken back
+	starts  []int64 // where each write began that was not taken back, ascending
 }
 
 // A write is n bytes at off; old is what stood there.
@@ -294,7 +294,10 @@ func (h *handle) WriteAt(p []byte, off int64) (int, error) {
 	copy(f.data[off:], p)
 	f.size = max(f.size, end)
 	f.pending = append(f.pending, w)
-	f.starts = append(slices.DeleteFunc(f.starts, func(s int64) bool { return s >= off }), off)
+	for len(f.starts) > 0 && f.starts[len(f.starts)-1] >= off {
+		f.starts = f.starts[:len(f.starts)-1]
+	}
+	f.starts = append(f.starts, off)
 	return len(p), nil
 }
 

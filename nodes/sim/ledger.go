@@ -73,12 +73,13 @@ func (l *ledger) enter(id nodes.ID, e *entered) error {
 // first holds a command that is applied for the first time anywhere to its
 // session: it is carried out once, whatever the number of its copies.
 func (l *ledger) first(id nodes.ID, e consensus.Entry) error {
-	c, err := kv.DecodeCommand(e.Command.Data)
-	if err != nil || c.Op == kv.Get {
+	op, session, sequence, err := kv.Identify(e.Command.Data)
+	if err != nil || op == kv.Get {
 		return nil
 	}
-	key := command{c.Session, c.Sequence}
+	key := command{session, sequence}
 	if at, twice := l.once[key]; twice {
+		c, _ := kv.DecodeCommand(e.Command.Data)
 		return &consensus.Breach{Invariant: "applied-once", Node: id,
 			Detail: fmt.Sprintf("%s of %s, command %d of its session, was carried out at index %d and again at %d", c.Op, c.Key, c.Sequence, at, e.Index)}
 	}

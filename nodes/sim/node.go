@@ -125,16 +125,18 @@ func (sender[M, R, W]) Flush() {}
 
 // Send implements replica.Sender. Where the world asks for it, the message
 // takes the way through its codec.
-func (s sender[M, R, W]) Send(e consensus.Envelope[M]) {
-	m, n := e.Message, s.node
-	if c := n.crew; c.world.options.Settings.Wire {
-		c.scratch = c.system.codec.AppendMessage(c.scratch[:0], m)
-		var err error
-		if m, err = c.system.codec.Message(c.scratch); err != nil {
-			panic(fmt.Sprintf("sim: %s sent a message that can't be read back: %v", e.From, err))
-		}
+func (s sender[M, R, W]) Send(e *consensus.Envelope[M]) {
+	n, c := s.node, s.node.crew
+	if !c.world.options.Settings.Wire {
+		c.world.post(n.host, e.To, c.messages.put(e.Message))
+		return
 	}
-	n.crew.world.post(n.host, e.To, n.crew.messages.put(m))
+	c.scratch = c.system.codec.AppendMessage(c.scratch[:0], e.Message)
+	m, err := c.system.codec.Message(c.scratch)
+	if err != nil {
+		panic(fmt.Sprintf("sim: %s sent a message that can't be read back: %v", e.From, err))
+	}
+	c.world.post(n.host, e.To, c.messages.put(m))
 }
 
 func (n *typedNode[M, R, W]) receive(from consensus.ID, slot int32) error {

@@ -30,57 +30,105 @@ type event struct {
 
 func (e *event) before(f *event) bool { return e.at < f.at || e.at == f.at && e.seq < f.seq }
 
-// A queue is a heap of events with four children a node: flatter than a binary
-// one, so that fewer cache lines are touched.
-type queue struct{ items []event }
+// How the queue keeps what is not due soon.
+const (
+	bucketBits = 24  // of the time in ns: a bucket is 16.8 ms long
+	buckets    = 256 // kept apart: 4.3 s
+)
 
-func (q *queue) push(e event) {
-	q.items = append(q.items, e)
-	i := len(q.items) - 1
-	for i > 0 {
-		up := (i - 1) / 4
-		if !e.before(&q.items[up]) {
-			break
-		}
-		q.items[i] = q.items[up]
-		i = up
-	}
-	q.items[i] = e
+// A queue gives events out by time. What is due within the present bucket of
+// time is a heap with four children a node, and small; later buckets lie in no
+// order until their time comes. Most events wait there: ticks and time-outs.
+type queue struct {
+	heap   []event // all up to the present bucket, and what is too late for the others
+	bucket int64   // the present one
+	later  [buckets][]event
+	parted int       // events in later
+	spare  [][]event // memory of buckets that are empty
 }
 
-// pop takes the earliest event; there is one.
+func (q *queue) push(e event) {
+	if b := e.at >> bucketBits; b > q.bucket && b < q.bucket+buckets {
+		at := &q.later[b%buckets]
+		if n := len(q.spare); *at == nil && n > 0 {
+			*at, q.spare = q.spare[n-1], q.spare[:n-1]
+		}
+		*at = append(*at, e)
+		q.parted++
+		return
+	}
+	q.rise(e)
+}
+
+// next is the earliest event, nil if there is none. It is valid until the next call.
+func (q *queue) next() *event {
+	for q.parted > 0 && (len(q.heap) == 0 || q.heap[0].at>>bucketBits > q.bucket) {
+		q.bucket++
+		b := &q.later[q.bucket%buckets]
+		if *b == nil {
+			continue
+		}
+		for _, e := range *b {
+			q.rise(e)
+		}
+		q.parted -= len(*b)
+		*b, q.spare = nil, append(q.spare, (*b)[:0])
+	}
+	if len(q.heap) == 0 {
+		return nil
+	}
+	q.bucket = max(q.bucket, q.heap[0].at>>bucketBits)
+	return &q.heap[0]
+}
+
+// pop takes the earliest event, which next has shown.
 func (q *queue) pop() event {
-	top := q.items[0]
-	n := len(q.items) - 1
-	last := q.items[n]
-	q.items = q.items[:n]
+	top, n := q.heap[0], len(q.heap)-1
+	last := q.heap[n]
+	q.heap = q.heap[:n]
 	if n > 0 {
 		q.sink(last)
 	}
 	return top
 }
 
+// rise puts e into the heap and lets it find its place from below.
+func (q *queue) rise(e event) {
+	q.heap = append(q.heap, e)
+	items := q.heap
+	i := len(items) - 1
+	for i > 0 {
+		up := (i - 1) / 4
+		if !e.before(&items[up]) {
+			break
+		}
+		items[i] = items[up]
+		i = up
+	}
+	items[i] = e
+}
+
 // sink puts e where the root was and lets it find its place.
 func (q *queue) sink(e event) {
-	i, n := 0, len(q.items)
+	items, i := q.heap, 0
 	for {
 		first := 4*i + 1
-		if first >= n {
+		if first >= len(items) {
 			break
 		}
 		least := first
-		for c := first + 1; c < min(first+4, n); c++ {
-			if q.items[c].before(&q.items[least]) {
+		for c := first + 1; c < min(first+4, len(items)); c++ {
+			if items[c].before(&items[least]) {
 				least = c
 			}
 		}
-		if !q.items[least].before(&e) {
+		if !items[least].before(&e) {
 			break
 		}
-		q.items[i] = q.items[least]
+		items[i] = items[least]
 		i = least
 	}
-	q.items[i] = e
+	items[i] = e
 }
 
 // A slab keeps values under numbers and uses their places again.

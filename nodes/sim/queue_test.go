@@ -13,15 +13,17 @@ func TestQueueOrder(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		var q queue
 		var waiting []event // sorted: what the queue must hold
+		now := int64(0)
 		for n := range 2000 {
 			if len(waiting) > 0 && r.IntN(5) < 2 {
+				q.next()
 				if got, want := q.pop(), waiting[0]; got != want {
 					t.Fatalf("seed %d: popped %d/%d, want %d/%d", seed, got.at, got.seq, want.at, want.seq)
 				}
-				waiting = waiting[1:]
+				now, waiting = waiting[0].at, waiting[1:]
 				continue
 			}
-			e := event{at: r.Int64N(40), seq: uint64(n), slot: int32(n)}
+			e := event{at: now + r.Int64N(40)<<(7*r.IntN(5)), seq: uint64(n), slot: int32(n)} // up to 10 s ahead
 			q.push(e)
 			at, _ := slices.BinarySearchFunc(waiting, e, func(a, b event) int {
 				if a.before(&b) {
@@ -32,12 +34,13 @@ func TestQueueOrder(t *testing.T) {
 			waiting = slices.Insert(waiting, at, e)
 		}
 		for _, want := range waiting {
+			q.next()
 			if got := q.pop(); got != want {
 				t.Fatalf("seed %d: popped %d/%d at the end, want %d/%d", seed, got.at, got.seq, want.at, want.seq)
 			}
 		}
-		if len(q.items) != 0 {
-			t.Fatalf("seed %d: %d events are left", seed, len(q.items))
+		if q.next() != nil || q.parted != 0 {
+			t.Fatalf("seed %d: events are left, %d of them for later", seed, q.parted)
 		}
 	}
 }

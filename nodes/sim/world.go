@@ -142,7 +142,7 @@ func (w *World) Run(until time.Duration) bool {
 func (w *World) some(until int64) (more bool) {
 	defer w.rescue()
 	for range stride {
-		if len(w.queue.items) == 0 || w.queue.items[0].at > until || w.breach != nil {
+		if first := w.queue.next(); first == nil || first.at > until || w.breach != nil {
 			return false
 		}
 		e := w.queue.pop()
