@@ -48,9 +48,10 @@ func (l Live) Execute(ctx context.Context, root string, started time.Time, check
 	return s, nil
 }
 
-// Judge judges what a run recorded. plan is nil where only a history is known.
+// Judge judges what a run recorded. folder is "" and plan nil where only a history
+// is known.
 func Judge(ctx context.Context, folder string, plan *Plan, rec Record, timeout time.Duration) (results.Summary, error) {
-	s := results.Summary{Version: results.SummaryVersion, Run: filepath.Base(folder), System: rec.History.Header.System,
+	s := results.Summary{Version: results.SummaryVersion, System: rec.History.Header.System,
 		Provider: rec.History.Header.Provider, Seed: rec.History.Header.Seed, Workload: rec.History.Header.Workload,
 		Interrupted: rec.Interrupted, Harness: rec.Trouble}
 	in := linearizability.Input{History: rec.History, Options: linearizability.Options{Timeout: timeout}}
@@ -60,11 +61,14 @@ func Judge(ctx context.Context, folder string, plan *Plan, rec Record, timeout t
 		in.Required = plan.Spec.Faults
 		in.Options.Settle = settleBound(*plan)
 	}
-	audits, err := readAudits(folder)
-	if err != nil {
-		return s, err
+	if folder != "" { // a history alone has no run, and no audits beside it
+		var err error
+		s.Run = filepath.Base(folder)
+		if in.Audits, err = readAudits(folder); err != nil {
+			return s, err
+		}
 	}
-	in.Audits = audits
+	var err error
 	if s.Verdict, err = linearizability.Judge(ctx, in); err != nil {
 		return s, err
 	}

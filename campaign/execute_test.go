@@ -1,12 +1,16 @@
 package campaign
 
 import (
+	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"chaos/history"
 	"chaos/linearizability"
+	"chaos/results"
 )
 
 // Nodes that ended by themselves, as a full disk ends them, don't come back: that
@@ -42,5 +46,19 @@ func TestDeadNodesAreNoViolation(t *testing.T) {
 		if want == linearizability.Invalid && strings.HasPrefix(detail, "lapse") && !strings.Contains(s.Verdict.Reason, "no operation succeeded") {
 			t.Errorf("%.12q: %s", detail, s.Verdict.Reason)
 		}
+	}
+}
+
+// A history alone is judged alone: what stands in the folder where one happens to
+// be is no audit of it.
+func TestJudgeAHistoryAlone(t *testing.T) {
+	t.Chdir(t.TempDir())
+	dir := filepath.Join(results.NodesFolder, "n1")
+	if err := errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(filepath.Join(dir, auditName), []byte("of somebody else\n"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Judge(t.Context(), "", nil, Record{}, time.Minute)
+	if err != nil || s.Run != "" || s.Nodes != 0 {
+		t.Errorf("run %q of %d nodes, %v", s.Run, s.Nodes, err)
 	}
 }

@@ -119,7 +119,9 @@ func (r *run) carryOut(ctx context.Context) (interrupted string, err error) {
 	r.enter(history.WarmUp)
 	o := nodes.Options{Nodes: r.Plan.Spec.Nodes, Dir: r.Folder, Cluster: r.nonce, Knobs: r.Plan.Spec.Knobs.Nodes(),
 		Lease: time.Duration(r.Plan.Spec.Lease), Network: r.Network}
-	if r.cluster, err = r.Provider.Launch(ctx, r.System, o); err != nil {
+	if r.cluster, err = r.Provider.Launch(ctx, r.System, o); ctx.Err() != nil && err != nil {
+		return "", fmt.Errorf("interrupted before the nodes were launched: %w", err)
+	} else if err != nil {
 		return "", fmt.Errorf("launching %d nodes: %w", o.Nodes, err)
 	}
 	defer func() {

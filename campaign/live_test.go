@@ -197,6 +197,11 @@ func TestFailedStarts(t *testing.T) {
 	if _, err := live(t, w).Run(t.Context()); err == nil || !strings.Contains(err.Error(), "launching 5 nodes: no place left") {
 		t.Errorf("a failed launch: %v", err)
 	}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	if _, err := live(t, w).Run(ended); err == nil || err.Error() != "interrupted before the nodes were launched: no place left" {
+		t.Errorf("a launch that was interrupted: %v", err)
+	}
 	w = newWorld()
 	w.silent[3] = true
 	w.news <- nodes.Incident{Node: 3, Kind: "exit", Detail: "process 9 ended: exit status 2\nthe disk is full"}

@@ -11,12 +11,14 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
 	"chaos/nemesis"
 	"chaos/nodes"
 	"chaos/nodes/sim"
+	"chaos/results"
 	"chaos/workload"
 )
 
@@ -176,8 +178,12 @@ func between(name string, v, low, high int) error {
 	return nil
 }
 
-// ReadPlan reads a plan file, or the plan of a golden scenario, and checks all of it.
+// ReadPlan reads a plan file, or the plan of a golden scenario or of a run's folder,
+// and checks all of it.
 func ReadPlan(name string) (Plan, error) {
+	if info, err := os.Stat(name); err == nil && info.IsDir() {
+		name = filepath.Join(name, results.PlanFile)
+	}
 	f, err := os.Open(name)
 	if err != nil {
 		return Plan{}, fmt.Errorf("plan: %w", err)
@@ -235,16 +241,22 @@ func members(n int) (out []nodes.ID) {
 	return out
 }
 
-// Refuse tells why the plan can't be carried out with those abilities, with the
-// remedy; nil when it can. What can't be done is never skipped in silence.
-func (p Plan) Refuse(a nodes.Abilities) error {
+// Needs lists the faults that the plan asks for or injects: where one can't be
+// brought about, the plan can't be carried out. None is skipped in silence.
+func (p Plan) Needs() ([]nemesis.Fault, error) {
 	names := slices.Clone(p.Spec.Faults)
 	for _, step := range p.Schedule {
 		if step.Action == nemesis.Inject && !slices.Contains(names, step.Fault) {
 			names = append(names, step.Fault)
 		}
 	}
-	faults, err := parseFaults(names)
+	return parseFaults(names)
+}
+
+// Refuse tells why the plan can't be carried out with those abilities, with the
+// remedy; nil when it can.
+func (p Plan) Refuse(a nodes.Abilities) error {
+	faults, err := p.Needs()
 	if err != nil {
 		return err
 	}

@@ -67,15 +67,13 @@ func (s etcd) Modes() []string { return s.modes }
 // binary, where that is not what the PATH calls etcd.
 const EtcdVariable = "CHAOS_ETCD"
 
-// Refuse tells why etcd can't be tested with those options, and the remedy.
-// Its members know a cluster by the peer addresses that all of them were given,
-// so each must see the same: behind relays each sees its own. Whether its
-// program is there can be told only of hosts that have this machine's files,
-// which are those in namespaces.
+// Refuse tells why etcd can't be tested with those options, on whatever machine,
+// and the remedy. Its members know a cluster by the peer addresses that all of
+// them were given, so each must see the same: behind relays each sees its own.
 func (s etcd) Refuse(o Options) error {
 	var errs []error
-	if _, err := exec.LookPath(s.program); err != nil && o.Network == "namespaces" {
-		errs = append(errs, fmt.Errorf("there is no etcd: %w; install it (apt-get install etcd-server), or name its binary in %s", err, EtcdVariable))
+	if o.Nodes != 3 && o.Nodes != 5 {
+		errs = append(errs, fmt.Errorf("etcd is tested with three or five members, as people run it; use --nodes 3 or --nodes 5, not %d", o.Nodes))
 	}
 	if o.Network == "relay" {
 		errs = append(errs, errors.New("etcd's members must all see the same peer addresses, which a relay for each link can't give them; use --network namespaces, or another provider"))
@@ -84,6 +82,18 @@ func (s etcd) Refuse(o Options) error {
 		errs = append(errs, errors.New("etcd has no crash points; leave --crash-at out"))
 	}
 	return errors.Join(errs...)
+}
+
+// Missing tells what those hosts lack, and the remedy. Whether the program is there
+// can be told only of hosts that have this machine's files: those in namespaces.
+func (s etcd) Missing(o Options) error {
+	if o.Network != "namespaces" {
+		return nil
+	}
+	if _, err := exec.LookPath(s.program); err != nil {
+		return fmt.Errorf("there is no etcd: %w; install it (apt-get install etcd-server), or name its binary in %s", err, EtcdVariable)
+	}
+	return nil
 }
 
 // Exec starts one member. It serves clients at its client port, and at its

@@ -671,13 +671,28 @@ func TestEtcdRefuse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := Etcd(here).(interface{ Refuse(Options) error })
-	if err := Etcd("/no/such/etcd").(etcd).Refuse(Options{Network: "namespaces"}); err == nil || !strings.Contains(err.Error(), "CHAOS_ETCD") {
+	s := Etcd(here).(etcd)
+	for _, c := range []struct {
+		want string
+		o    Options
+	}{
+		{"", Options{Nodes: 3, Network: "namespaces"}}, {"", Options{Nodes: 5}},
+		{"relay", Options{Nodes: 3, Network: "relay"}}, {"crash", Options{Nodes: 3, Knobs: Knobs{CrashAt: "n1:sync:4"}}},
+		{"--nodes 3 or --nodes 5, not 1", Options{Nodes: 1}}, {"not 4", Options{Nodes: 4}}, {"not 7", Options{Nodes: 7}},
+	} {
+		if err := s.Refuse(c.o); (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%+v: %v, want %q", c.o, err, c.want)
+		}
+	}
+	// What is missing here is no wrong usage, and only this machine's files can be looked for.
+	missing := Etcd("/no/such/etcd").(etcd)
+	if err := missing.Refuse(Options{Nodes: 3, Network: "namespaces"}); err != nil {
+		t.Errorf("refused on every machine: %v", err)
+	}
+	if err := missing.Missing(Options{Network: "namespaces"}); err == nil || !strings.Contains(err.Error(), "CHAOS_ETCD") {
 		t.Errorf("there is no such program: %v", err)
 	}
-	for want, o := range map[string]Options{"": {Network: "namespaces"}, "relay": {Network: "relay"}, "crash": {Knobs: Knobs{CrashAt: "n1:sync:4"}}} {
-		if err := s.Refuse(o); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
-			t.Errorf("%+v: %v", o, err)
-		}
+	if err := errors.Join(missing.Missing(Options{Network: "containers"}), s.Missing(Options{Network: "namespaces"})); err != nil {
+		t.Error(err)
 	}
 }

@@ -80,7 +80,11 @@ func Violated(v linearizability.Verdict) string {
 
 func flatten(v linearizability.Verdict) (out []part) {
 	if len(v.Parts) == 0 {
-		return []part{{v.Checker, v.Outcome.String(), v.Reason, v.Story}}
+		p := part{v.Checker, v.Outcome.String(), v.Reason, v.Story}
+		if len(v.Story) == 1 && strings.TrimSuffix(v.Story[0], ".") == strings.TrimSuffix(v.Reason, ".") {
+			p.Story = nil // the reason has told it
+		}
+		return []part{p}
 	}
 	for _, p := range v.Parts {
 		out = append(out, flatten(p)...)

@@ -125,6 +125,19 @@ func TestReportLinksOnlyWhatIsThere(t *testing.T) {
 	}
 }
 
+// A story that is only the reason again stands once.
+func TestReportTellsOnce(t *testing.T) {
+	s := summary()
+	const reason = "kill was never injected"
+	s.Verdict = linearizability.Verdict{Outcome: linearizability.Unknown, Reason: "interrupted", Parts: []linearizability.Verdict{
+		{Checker: "meaningful", Outcome: linearizability.Unknown, Reason: reason, Story: []string{reason + "."}},
+		{Checker: "weather", Outcome: linearizability.Unknown, Reason: "x", Story: []string{"its own story"}}}}
+	page := report(t, s, history.History{})
+	if n := strings.Count(page, reason); n != 1 || !strings.Contains(page, "its own story") {
+		t.Errorf("the reason stands there %d times", n)
+	}
+}
+
 // The page of a long run is no larger than people's browsers like.
 func TestReportIsBounded(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))

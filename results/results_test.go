@@ -61,7 +61,9 @@ func summary() Summary {
 func TestTable(t *testing.T) {
 	bare := Summary{System: "raft", Provider: "local", Nodes: 3, Exit: ExitUnknown, Verdict: linearizability.Verdict{Outcome: linearizability.Unknown}}
 	var b strings.Builder
-	for _, runs := range [][]Summary{{summary()}, {bare}, {summary(), bare}, {summary(), summary()}} {
+	alone := bare // a history alone tells no number of nodes
+	alone.Nodes = 0
+	for _, runs := range [][]Summary{{summary()}, {bare}, {alone}, {summary(), bare}, {summary(), summary()}} {
 		if err := Table(&b, runs...); err != nil {
 			t.Fatal(err)
 		}
@@ -102,6 +104,12 @@ func TestTell(t *testing.T) {
 	s.Interrupted, s.Harness = "interrupted after 3s", []string{"a heal failed"}
 	var b strings.Builder
 	if err := Tell(&b, s); err != nil {
+		t.Fatal(err)
+	}
+	cut := summary() // a headline that goes on with a part's reason has told it
+	cut.Interrupted = "interrupted after 3s"
+	cut.Verdict = linearizability.Verdict{Outcome: linearizability.Unknown, Reason: cut.Interrupted + "; until then: " + slow.Reason, Story: slow.Story, Parts: []linearizability.Verdict{slow}}
+	if err := Tell(&b, cut); err != nil {
 		t.Fatal(err)
 	}
 	golden(t, "testdata/tell.txt", b.String())
@@ -204,7 +212,15 @@ func TestList(t *testing.T) {
 	if runs, err := List(root); err != nil || len(runs) != 0 {
 		t.Errorf("%v, %v", runs, err)
 	}
-	for name, verdict := range map[string]string{"3-good": string(summary().Encode()), "1-unfinished": "", "2-broken": `{"summary":1,`, "4-version": `{"summary":9}`, ".hidden": ""} {
+	header := `{"history":1,"system":"raft"}` + "\n"
+	note := `{"index":0,"time":1,"process":-1,"type":"info","f":"phase","value":{"phase":"warm-up"}}` + "\n"
+	ask := `{"index":1,"time":2,"process":0,"type":"invoke","f":"read","key":"register/1"}` + "\n"
+	for name, h := range map[string]string{"1-unfinished": header + note + ask, "5-empty": "", "6-waited": header + note, "7-strange": "?\n", "8-torn": header + note + `{"ind`} {
+		if err := errors.Join(os.Mkdir(filepath.Join(root, name), 0o755), os.WriteFile(filepath.Join(root, name, HistoryFile), []byte(h), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, verdict := range map[string]string{"3-good": string(summary().Encode()), "2-broken": `{"summary":1,`, "4-version": `{"summary":9}`, "9-refused": "", ".hidden": ""} {
 		folder := filepath.Join(root, name)
 		if err := os.Mkdir(folder, 0o755); err != nil {
 			t.Fatal(err)
@@ -219,10 +235,10 @@ func TestList(t *testing.T) {
 		t.Fatal(err)
 	}
 	runs, err := List(root)
-	if err != nil || len(runs) != 4 {
+	if err != nil || len(runs) != 9 {
 		t.Fatalf("%v, %v", runs, err)
 	}
-	for i, want := range []string{"did not finish", "2-broken", "", "summary version 9; this program reads 1"} {
+	for i, want := range []string{"did not finish", "2-broken", "", "summary version 9; this program reads 1", "nothing to judge", "nothing to judge", "did not finish", "nothing to judge", "nothing to judge"} {
 		if got := runs[i].Err; (got == nil) != (want == "") || got != nil && !strings.Contains(got.Error(), want) {
 			t.Errorf("%s: %v, want %q", runs[i].Folder, got, want)
 		}

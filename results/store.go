@@ -35,6 +35,7 @@ const SummaryVersion = 1
 const (
 	summaryBytesMax = 16 << 20
 	foldersMax      = 100_000
+	notesMax        = 10_000 // events before the first operation
 )
 
 // Exit statuses, the first that holds (also of a process: 64 is wrong usage or input).
@@ -160,6 +161,30 @@ type Listed struct {
 	Err     error
 }
 
+// Why a run has no verdict.
+var (
+	ErrUnfinished = errors.New("no verdict: the run did not finish; chaos check can judge its history")
+	ErrNotBegun   = errors.New("no verdict, and nothing to judge: the run ended before its first operation")
+)
+
+// Unjudged tells why a run's folder without a verdict has none.
+func Unjudged(folder string) error {
+	f, err := os.Open(filepath.Join(folder, HistoryFile))
+	if err != nil {
+		return ErrNotBegun
+	}
+	defer f.Close()
+	for r, n := history.NewReader(f, f.Name()), 0; n < notesMax; n++ {
+		switch e, err := r.Next(); {
+		case errors.Is(err, io.EOF):
+			return ErrNotBegun
+		case err != nil || e.Process != history.Nemesis:
+			return ErrUnfinished
+		}
+	}
+	return ErrUnfinished
+}
+
 // List reads every run below root, the oldest first. A folder without a verdict
 // is listed with the reason.
 func List(root string) ([]Listed, error) {
@@ -175,7 +200,7 @@ func List(root string) ([]Listed, error) {
 		folder := filepath.Join(root, e.Name())
 		s, err := ReadSummary(folder)
 		if errors.Is(err, os.ErrNotExist) {
-			err = errors.New("no verdict: the run did not finish; chaos check can judge its history")
+			err = Unjudged(folder)
 		}
 		out = append(out, Listed{folder, s, err})
 	}

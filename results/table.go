@@ -65,18 +65,26 @@ type row struct {
 }
 
 var rows = []row{
-	{"system", func(s Summary) string { return fmt.Sprintf("%s, %d nodes", s.System, s.Nodes) }},
+	{"system", system},
 	{"provider", func(s Summary) string { return strings.TrimSuffix(s.Provider+" "+s.Network, " ") }},
 	{"seed", func(s Summary) string { return fmt.Sprint(s.Seed) }},
 	{"operations", operations},
 	{"rate", func(s Summary) string { return fmt.Sprintf("%.0f ok/s", s.Figures.Rate) }},
 	{"latency", func(s Summary) string {
-		return fmt.Sprintf("p50 %s, p99 %s", short(s.Figures.P50), short(s.Figures.P99))
+		return fmt.Sprintf("p50 %s, p99 %s", Short(s.Figures.P50), Short(s.Figures.P99))
 	}},
 	{"faults proven", faults},
-	{"worst unavailability", func(s Summary) string { return short(s.Figures.Unavailable) }},
+	{"worst unavailability", func(s Summary) string { return Short(s.Figures.Unavailable) }},
 	{"recovery after heal", recovery},
 	{"verdict", Summary.Word},
+}
+
+// system names it, and its nodes where a plan tells how many they were.
+func system(s Summary) string {
+	if s.Nodes == 0 {
+		return s.System
+	}
+	return fmt.Sprintf("%s, %d nodes", s.System, s.Nodes)
 }
 
 func operations(s Summary) string {
@@ -88,7 +96,7 @@ func recovery(s Summary) string {
 	if !s.Figures.Recovered {
 		return "none seen"
 	}
-	return short(s.Figures.Recovery)
+	return Short(s.Figures.Recovery)
 }
 
 // faults lists kinds with proven/injected, a few to a line, in order of name.
@@ -98,13 +106,13 @@ func faults(s Summary) string {
 		out = append(out, fmt.Sprintf("%s %d/%d", f.Fault, f.Proven, f.Injected))
 	}
 	if len(out) == 0 {
-		return "none asked for"
+		return "none injected"
 	}
 	return strings.Join(out, "\n")
 }
 
-// short writes a duration with three significant digits at most.
-func short(d time.Duration) string {
+// Short writes a duration with three significant digits at most.
+func Short(d time.Duration) string {
 	switch {
 	case d >= time.Second:
 		return d.Round(10 * time.Millisecond).String()

@@ -35,7 +35,7 @@ func tell(b *strings.Builder, v linearizability.Verdict, left *int) {
 			if p.Outcome != outcome {
 				continue
 			}
-			if p.Reason != v.Reason && *left > 0 {
+			if !strings.HasSuffix(v.Reason, p.Reason) && *left > 0 { // the headline has said it
 				*left--
 				fmt.Fprintf(b, "  %s %s: %s\n", p.Checker, p.Outcome, indented(p.Reason))
 			}
@@ -46,8 +46,8 @@ func tell(b *strings.Builder, v linearizability.Verdict, left *int) {
 		return // the part has told it
 	}
 	for _, line := range v.Story {
-		if strings.TrimSuffix(line, ".") == v.Reason {
-			continue // the headline has said it
+		if strings.HasSuffix(v.Reason, strings.TrimSuffix(line, ".")) {
+			continue
 		}
 		if *left--; *left > 0 {
 			fmt.Fprintf(b, "    %s\n", indented(line))

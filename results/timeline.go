@@ -17,6 +17,7 @@ const (
 	leftMargin  = 92
 	plotHeight  = 220
 	laneHeight  = 16
+	labelHalf   = 8   // what the topmost label stands above its line
 	columns     = 250 // buckets of time
 	bands       = 44  // buckets of latency, on a logarithmic scale
 	latencyLow  = 50 * time.Microsecond
@@ -45,8 +46,8 @@ func drawTimeline(h history.History, marks map[int]bool) string {
 	}
 	d.y = plotHeight + 30
 	d.notes(h)
-	return fmt.Sprintf(`<svg viewBox="0 0 %d %d" role="img" aria-label="time line of the run">%s</svg>`,
-		leftMargin+plotWidth+10, d.y+24, d.b.String())
+	return fmt.Sprintf(`<svg viewBox="0 %d %d %d" role="img" aria-label="time line of the run">%s</svg>`,
+		-labelHalf, leftMargin+plotWidth+10, d.y+24+labelHalf, d.b.String())
 }
 
 type drawing struct {

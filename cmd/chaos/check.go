@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -18,20 +20,24 @@ import (
 func newCheckCommand() *cobra.Command {
 	var f runFlags
 	c := &cobra.Command{
-		Use:   "check PATH",
+		Use:   "check RUN",
 		Short: "Judge a run's folder or a history file again",
-		Long: `check judges a recorded history: of a run's folder, with its plan and the
-nodes' audits, or of a single history file. Nothing is written; --save renews
-the folder's verdict and report.`,
-		Example: "  chaos check results/runs/latest\n  chaos check history.jsonl --json\n  chaos check results/kept/invalid.jsonl",
+		Long: `check judges a recorded history: of a run, named as latest, by its folder's name
+or by a path, with its plan and the nodes' audits; or of a single history file.
+Nothing is written; --save renews the folder's verdict and report.
+
+Exit status: 0 valid, 1 invalid, 2 the harness had failed, 3 unknown, 64 wrong
+usage, or nothing that can be read.`,
+		Example: "  chaos check latest\n  chaos check history.jsonl --json\n  chaos check results/kept/invalid.jsonl",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return usageError{errors.New("check takes one argument: a run's folder or a history file")}
+				return usageError{errors.New("check takes one argument: a run (latest, the name of its folder, or a path) or a history file")}
 			}
 			return nil
 		},
 	}
 	save := c.Flags().Bool("save", false, "renew verdict.json and report.html in the folder")
+	c.Flags().StringVar(&f.out, "out", runsRoot, "folder of run folders")
 	c.Flags().DurationVar(&f.checkTimeout, "check-timeout", time.Minute, "how long checking may take; past it the verdict is unknown")
 	c.Flags().BoolVar(&f.json, "json", false, "print the result as one JSON document")
 	c.Flags().BoolVar(&f.quiet, "quiet", false, "print only the verdict")
@@ -40,9 +46,9 @@ the folder's verdict and report.`,
 }
 
 func (f *runFlags) check(c *cobra.Command, path string, save bool) error {
-	r, err := load(path)
+	r, err := load(f.out, path)
 	if err != nil {
-		return usageError{err}
+		return wrong(err)
 	}
 	s, err := campaign.Judge(c.Context(), r.folder, r.plan, r.record, f.checkTimeout)
 	if err != nil {
@@ -77,7 +83,12 @@ func (f *runFlags) show(c *cobra.Command, s results.Summary) error {
 	if err := results.Table(w, s); err != nil {
 		return err
 	}
-	return results.Tell(w, s)
+	var story strings.Builder
+	if err := results.Tell(&story, s); err != nil {
+		return err
+	}
+	_, err := io.WriteString(w, storyForPeople(w, story.String()))
+	return err
 }
 
 // recorded is what path names: a run's folder, or one history file.
@@ -88,32 +99,13 @@ type recorded struct {
 	before results.Summary // what was judged before, zero if nothing was
 }
 
-func load(path string) (r recorded, err error) {
+func load(root, path string) (r recorded, err error) {
 	name := path
-	info, err := os.Stat(path)
-	if err != nil {
-		return r, err
-	}
-	if info.IsDir() {
-		if r.folder, err = filepath.EvalSymlinks(path); err != nil {
+	if info, err := os.Stat(path); err != nil || info.IsDir() {
+		if err := r.open(root, path); err != nil {
 			return r, err
 		}
 		name = filepath.Join(r.folder, results.HistoryFile)
-		p, err := campaign.ReadPlan(filepath.Join(r.folder, results.PlanFile))
-		if errors.Is(err, os.ErrNotExist) {
-			return r, fmt.Errorf("%s is not a run's folder: it holds no %s", path, results.PlanFile)
-		}
-		if err != nil {
-			return r, err
-		}
-		r.plan = &p
-		switch s, err := results.ReadSummary(r.folder); {
-		case err == nil:
-			r.before = s
-			r.record.Interrupted, r.record.Trouble = s.Interrupted, s.Harness
-		case errors.Is(err, os.ErrNotExist):
-			r.record.Interrupted = "the run did not finish: its folder holds no verdict"
-		}
 	}
 	f, err := os.Open(name)
 	if err != nil {
@@ -125,4 +117,34 @@ func load(path string) (r recorded, err error) {
 		r.record.Interrupted = "the history ends within a line, which is left out"
 	}
 	return r, err
+}
+
+// open reads what stands beside the history in a run's folder.
+func (r *recorded) open(root, name string) error {
+	folder, err := findRun(root, name)
+	if err == nil {
+		folder, err = filepath.Abs(folder)
+	}
+	if err == nil {
+		r.folder, err = filepath.EvalSymlinks(folder) // its last part is the run's name
+	}
+	if err != nil {
+		return err
+	}
+	p, err := campaign.ReadPlan(filepath.Join(r.folder, results.PlanFile))
+	if err != nil {
+		return err
+	}
+	r.plan = &p
+	switch s, err := results.ReadSummary(r.folder); {
+	case err == nil:
+		r.before = s
+		r.record.Interrupted, r.record.Trouble = s.Interrupted, s.Harness
+	case !errors.Is(err, os.ErrNotExist):
+	case errors.Is(results.Unjudged(r.folder), results.ErrNotBegun):
+		r.record.Interrupted = "the run ended before its first operation"
+	default:
+		r.record.Interrupted = "the run did not finish: its folder holds no verdict"
+	}
+	return nil
 }

@@ -25,8 +25,8 @@ func newCleanCommand() *cobra.Command {
 		Use:   "clean",
 		Short: "Remove what a dead run left, and verify that it is gone",
 		Long: `clean finds what runs left whose harness is gone, removes it, and verifies it:
-processes on this machine, containers, volumes and networks of an engine, or agents,
-firewall tables and folders on hosts. A live run is never touched.`,
+processes on this machine, containers, volumes and networks of an engine, or
+agents, firewall tables and folders on hosts. A live run is never touched.`,
 		Example: "  chaos clean --dry-run\n  chaos clean\n  chaos clean --provider docker\n  chaos clean --provider ssh --hosts hosts.yaml",
 		Args:    noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {

@@ -51,6 +51,17 @@ func forPeople(w io.Writer, head, text string, indent int) string {
 	return folded(head, text, width, indent)
 }
 
+// storyForPeople folds each line of a story on its own, below itself.
+func storyForPeople(w io.Writer, story string) string {
+	lines := strings.Split(story, "\n")
+	for i, line := range lines {
+		text := strings.TrimLeft(line, " ")
+		margin := line[:len(line)-len(text)]
+		lines[i] = forPeople(w, margin, text, len(margin)+2)
+	}
+	return strings.Join(lines, "\n")
+}
+
 // complain says on standard error what went wrong.
 func complain(text string) {
 	io.WriteString(os.Stderr, forPeople(os.Stderr, "", text, 2)+"\n")

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/spf13/cobra"
 )
 
 // What people read fits their terminal, word by word; what they copy is left whole.
@@ -28,5 +30,37 @@ func TestFolded(t *testing.T) {
 	}
 	if got := folded("name  ", "short", 40, 2); got != "name  short" {
 		t.Errorf("%q", got)
+	}
+}
+
+// Help fits a terminal, whichever command it is of.
+func TestHelpFits(t *testing.T) {
+	var look func(c *cobra.Command)
+	look = func(c *cobra.Command) {
+		var b strings.Builder
+		c.SetOut(&b)
+		if err := c.Help(); err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(b.String()) {
+			hunt := strings.HasPrefix(line, "  hunt ") // is one column wider
+			if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > helpWidth && !hunt {
+				t.Errorf("%s --help: %d columns: %s", c.CommandPath(), n, line)
+			}
+		}
+		for _, sub := range c.Commands() {
+			if !sub.Hidden {
+				look(sub)
+			}
+		}
+	}
+	look(rootCommand())
+}
+
+// A story is folded line by line, each below itself.
+func TestFoldedStory(t *testing.T) {
+	story := "\nINVALID: because\n    of this\n"
+	if got := storyForPeople(&strings.Builder{}, story); got != story {
+		t.Errorf("folded where there is no terminal: %q", got)
 	}
 }

@@ -1,11 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -19,14 +20,14 @@ func newImageCommand() *cobra.Command {
 	var with []string
 	c := &cobra.Command{
 		Use:   "image",
-		Short: "Make the image of the hosts of --provider docker from this program alone",
+		Short: "Make the image of --provider docker from this program alone",
 		Long: `image makes an image that holds this very program and nothing else: no base
 image, no download. It is what docker-compose.yml runs; chaos run --provider
-docker makes it by itself. Equal programs give equal images, and an image that is
-there already is left alone.
+docker makes it by itself. Equal programs give equal images, and an image that
+is there already is left alone.
 
-The program must be a static one for Linux: build it with CGO_ENABLED=0. On other
-systems chaos-linux-ARCH is taken from beside it.`,
+The program must be a static one for Linux: build it with CGO_ENABLED=0. On
+other systems chaos-linux-ARCH is taken from beside it.`,
 		Example: "  chaos image\n  chaos image --with /usr/local/bin/etcd",
 		Args:    noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -68,7 +69,7 @@ func newForgetCommand() *cobra.Command {
 		Use:    "forget FOLDER",
 		Short:  "remove what a run left on a host that is used again",
 		Hidden: true,
-		Args:   cobra.ExactArgs(1),
+		Args:   func(c *cobra.Command, args []string) error { return wrong(cobra.ExactArgs(1)(c, args)) },
 		RunE: func(_ *cobra.Command, args []string) error {
 			folder := path.Clean(args[0])
 			if name, ok := strings.CutPrefix(folder, forgettable); !ok || name == "" || strings.Contains(name, "/") {
@@ -86,6 +87,12 @@ const (
 	controlKey     = "/key/key"
 )
 
+// The variables that say where those folders are outside.
+const (
+	controlPlans = "CHAOS_PLAN"
+	controlOut   = "CHAOS_OUT"
+)
+
 func newControlCommand() *cobra.Command {
 	var agents string
 	c := &cobra.Command{
@@ -96,10 +103,18 @@ func newControlCommand() *cobra.Command {
 the plan in /plan/plan.json, or where there is none with the default plan, or what
 the flags after -- say. Run folders go to /results; the exit status is the run's.`,
 		RunE: func(c *cobra.Command, args []string) error {
+			if err := controlRoom(controlResults); err != nil {
+				return err
+			}
 			run := newRunCommand()
 			run.SilenceUsage, run.SilenceErrors = true, true
 			run.SetArgs(controlArgs(agents, args))
-			return run.ExecuteContext(c.Context())
+			run.SetOut(outside{c.OutOrStdout()})
+			run.SetErr(outside{c.ErrOrStderr()})
+			if err := run.ExecuteContext(c.Context()); err != nil {
+				return seenOutside{err}
+			}
+			return nil
 		},
 	}
 	c.Flags().StringVar(&agents, "agents", "", "the hosts' agents, n1=10.77.0.11:7100,…")
@@ -114,7 +129,47 @@ func controlArgs(agents string, more []string) []string {
 	} else if !errors.Is(err, os.ErrNotExist) {
 		args = append(args, "--plan", controlPlan) // run tells what is wrong with it
 	} else {
-		fmt.Fprintf(os.Stderr, "no %s: a fresh plan is drawn\n", filepath.Base(controlPlan))
+		fmt.Fprintf(os.Stderr, "no %s: a fresh plan is drawn\n", pathsOutside(controlPlan))
 	}
 	return append(args, more...)
+}
+
+// folderOutside is what the variable says of a folder of the control service: where
+// people who started it find that folder. Without it the folder is as it is inside.
+func folderOutside(variable, inside string) string {
+	return strings.TrimSuffix(cmp.Or(os.Getenv(variable), inside), "/")
+}
+
+// pathsOutside names files as people outside the container do.
+func pathsOutside(text string) string {
+	return strings.NewReplacer(controlResults+"/", folderOutside(controlOut, controlResults)+"/",
+		controlPlan, folderOutside(controlPlans, path.Dir(controlPlan))+"/"+path.Base(controlPlan)).Replace(text)
+}
+
+// An outside writes for people outside the container. Each write is whole lines.
+type outside struct{ io.Writer }
+
+func (o outside) Write(b []byte) (int, error) {
+	if _, err := io.WriteString(o.Writer, pathsOutside(string(b))); err != nil {
+		return 0, err
+	}
+	return len(b), nil
+}
+
+// A seenOutside is an error for them.
+type seenOutside struct{ error }
+
+func (e seenOutside) Error() string { return pathsOutside(e.error.Error()) }
+
+func (e seenOutside) Unwrap() error { return e.error }
+
+// controlRoom refuses a folder into which no run's folder can be written.
+func controlRoom(folder string) error {
+	err := writable(folder)
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("user %d:%d, as CHAOS_USER says, can't write run folders to %s, which CHAOS_OUT names: %w; remedy: "+
+		"make that folder yourself before compose does, and name yourself: CHAOS_USER=$(id -u):$(id -g)",
+		os.Getuid(), os.Getgid(), folderOutside(controlOut, controlResults), err)
 }

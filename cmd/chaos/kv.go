@@ -61,13 +61,7 @@ func unknownKV(c *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return c.Help()
 	}
-	var names []string
-	for _, o := range c.Commands() {
-		if o.IsAvailableCommand() {
-			names = append(names, o.Name())
-		}
-	}
-	return usageError{fmt.Errorf("kv has no operation %q; %s", args[0], meant(args[0], names))}
+	return unknownSub(c, args[0])
 }
 
 func newKVGet(t *kvTarget) *cobra.Command {
@@ -88,7 +82,7 @@ func newKVPut(t *kvTarget) *cobra.Command {
 
 func newKVCas(t *kvTarget) *cobra.Command {
 	absent := false
-	c := kvCommand(t, "cas KEY [OLD] NEW", "Store NEW where the key holds OLD; else print what it holds and exit 1", -1,
+	c := kvCommand(t, "cas KEY [OLD] NEW", "Store NEW over OLD, else print what the key holds and exit 1", -1,
 		"  chaos kv cas colour blue green --node 127.0.0.1:7001 --cluster demo\n  chaos kv cas colour --absent blue --node 127.0.0.1:7001 --cluster demo",
 		func(args []string) (kv.Command, error) {
 			want := 3
@@ -127,7 +121,7 @@ func newKVAdd(t *kvTarget) *cobra.Command {
 }
 
 func newKVAppend(t *kvTarget) *cobra.Command {
-	return kvCommand(t, "append KEY VALUE", "Append to a list and print its length; an absent key counts as empty", 2,
+	return kvCommand(t, "append KEY VALUE", "Append to a list and print its length; an absent key is empty", 2,
 		"  chaos kv append guests ada --node 127.0.0.1:7001 --cluster demo",
 		func(args []string) (kv.Command, error) {
 			return kv.Command{Op: kv.Append, Key: args[0], Value: []byte(args[1])}, nil

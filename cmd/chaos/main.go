@@ -115,8 +115,12 @@ func rootCommand() *cobra.Command {
 		Use:   "chaos",
 		Short: "Hurt a replicated system while clients use it, and judge what they saw",
 		Long: `chaos starts a real cluster, drives clients against it, kills, pauses and
-partitions its nodes, heals, and checks the recorded history for linearizability.`,
-		Example:       "  chaos run\n  chaos run --system paxos --faults kill,partition --duration 20s\n  chaos check results/runs/latest",
+partitions its nodes, heals, and checks what it recorded for linearizability.
+
+Exit status of every command: 0 it went well, 2 something failed or is missing
+here, 64 what was asked for can be on no machine. Of a verdict, 1 is invalid and
+3 unknown; kv has meanings of its own for these.`,
+		Example:       "  chaos run\n  chaos run --system paxos --faults kill,partition --duration 20s\n  chaos check latest",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Version:       version(),
@@ -142,6 +146,17 @@ func flagError(c *cobra.Command, err error) error {
 		return fmt.Errorf("unknown flag --%s; did you mean --%s?", wrong, near)
 	}
 	return fmt.Errorf("unknown flag --%s; %s --help lists them", wrong, c.CommandPath())
+}
+
+// unknownSub names the nearest right one of a command's own commands.
+func unknownSub(c *cobra.Command, word string) error {
+	var known []string
+	for _, o := range c.Commands() {
+		if o.IsAvailableCommand() {
+			known = append(known, o.Name())
+		}
+	}
+	return usageError{fmt.Errorf("%s has no command %q; %s", c.CommandPath(), word, meant(word, known))}
 }
 
 // noArgs refuses stray words as wrong usage.

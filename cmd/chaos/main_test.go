@@ -64,7 +64,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"status": status, "gone": gone, "interrupt": interrupt, "summary": summary, "tear": tear, "busy": busy, "tally": tally, "same": same},
+			"status": status, "gone": gone, "interrupt": interrupt, "summary": summary, "tear": tear, "busy": busy, "tally": tally, "same": same, "named": runNamed},
 		Condition: func(cond string) (bool, error) {
 			switch cond {
 			case "namespaces":
@@ -259,4 +259,14 @@ func busy(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	ts.Defer(func() { l.Close() })
 	ts.Setenv("BUSY", l.Addr().String())
+}
+
+// runNamed puts the name of the folder that a link leads to into $NAMED.
+func runNamed(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: named LINK")
+	}
+	to, err := os.Readlink(ts.MkAbs(args[0]))
+	ts.Check(err)
+	ts.Setenv("NAMED", filepath.Base(to))
 }

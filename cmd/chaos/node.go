@@ -56,8 +56,9 @@ func newNodeCommand() *cobra.Command {
 audit are in --dir, and a restart goes on from there. The harness starts nodes
 by this command; by hand it serves for a look around.
 
-A node ends with its parent process. It exits with 2, and one line that says why, when it
-can't go on: its journal is damaged, its disk is full, a port is in use.`,
+A node ends with its parent process. It exits with 2, and one line that says
+why, when it can't go on: its journal is damaged, its disk is full, a port is in
+use.`,
 		Example: `  chaos node --system raft --id n1 --cluster demo --dir /tmp/n1 \
     --peers n1=127.0.0.1:7001,n2=127.0.0.1:7002,n3=127.0.0.1:7003 \
     --client 127.0.0.1:8001 --status 127.0.0.1:9001`,

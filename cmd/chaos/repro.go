@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -20,7 +21,7 @@ func newReproCommand() *cobra.Command {
 	var out, bundle, binary string
 	c := &cobra.Command{
 		Use:   "repro RUN",
-		Short: "Pack a run's plan and this program into a folder that reproduces it anywhere",
+		Short: "Pack a run's plan and this program, to reproduce it anywhere",
 		Long: `repro makes a folder that holds the plan of a run, this very program, and what
 docker-compose needs to carry the plan out: a colleague who has only Docker runs
 one command in it. For a bug in the program, pack the program that has it.
@@ -30,7 +31,7 @@ violation may need several runs.`,
 		Example: "  chaos repro latest --bundle /tmp/repro\n  cd /tmp/repro && docker-compose up --build --exit-code-from control",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return usageError{errors.New("repro takes one argument: a run's folder, or its name")}
+				return usageError{errors.New("repro takes one argument: a run (latest, the name of its folder, or a path)")}
 			}
 			return nil
 		},
@@ -38,7 +39,7 @@ violation may need several runs.`,
 			if bundle == "" {
 				return usageError{errors.New("repro needs --bundle DIR, the folder to make; without Docker, chaos run --plan RUN/plan.json reproduces a run here")}
 			}
-			if err := makeBundle(filepath.Join(out, args[0]), args[0], bundle, binary); err != nil {
+			if err := makeBundle(out, args[0], bundle, binary); err != nil {
 				return err
 			}
 			fmt.Fprintf(c.OutOrStdout(), "%s reproduces %s:\n  cd %s && docker-compose up --build --exit-code-from control\n", bundle, args[0], bundle)
@@ -58,30 +59,39 @@ const bundleREADME = `This folder reproduces the chaos run %s (%s, %d nodes, see
 `
 
 // makeBundle writes the folder: compose file, plan, build file, program, README.
-func makeBundle(folder, name, bundle, binary string) error {
-	if _, err := os.Stat(folder); err != nil {
-		folder = name
+func makeBundle(root, name, bundle, binary string) error {
+	folder, err := findRun(root, name)
+	if err == nil {
+		err = refuseOld(bundle)
+	}
+	if err != nil {
+		return err
 	}
 	plan, err := campaign.ReadPlan(filepath.Join(folder, results.PlanFile))
 	if err != nil {
-		return usageError{fmt.Errorf("%s is no run: %w", name, err)}
+		return usageError{err}
 	}
 	if real, err := filepath.EvalSymlinks(folder); err == nil {
 		folder = real
 	}
 	plan.Spec.Provider, plan.Spec.Network = "docker", ""
-	if binary == "" {
-		binary = program()
+	packed, err := docker.FindBinary(cmp.Or(binary, program()), runtime.GOARCH)
+	if err != nil && binary != "" {
+		return usageError{fmt.Errorf("--binary: %w", err)}
 	}
-	if binary, err = docker.FindBinary(binary, runtime.GOARCH); err != nil {
+	if err != nil {
 		return err
 	}
 	compose, err := docker.BundleCompose("chaos-repro:" + imageTag(filepath.Base(folder)))
 	if err != nil {
 		return err
 	}
-	if err := os.Mkdir(bundle, 0o755); err != nil {
-		return usageError{fmt.Errorf("the bundle's folder is made anew: %w", err)}
+	err = os.MkdirAll(filepath.Dir(bundle), 0o755)
+	if err == nil {
+		err = os.Mkdir(bundle, 0o755)
+	}
+	if err != nil {
+		return fmt.Errorf("--bundle: %w; remedy: name a folder that can be made", err)
 	}
 	for _, f := range []struct {
 		name string
@@ -101,7 +111,19 @@ func makeBundle(folder, name, bundle, binary string) error {
 			return err
 		}
 	}
-	return copyProgram(binary, filepath.Join(bundle, "chaos"))
+	return copyProgram(packed, filepath.Join(bundle, "chaos"))
+}
+
+// refuseOld refuses a folder that is there: what is in it is not ours.
+func refuseOld(folder string) error {
+	if _, err := os.Lstat(folder); err != nil {
+		return nil
+	}
+	what := "a file"
+	if entries, err := os.ReadDir(folder); err == nil {
+		what = fmt.Sprintf("a folder with %d entries", len(entries))
+	}
+	return usageError{fmt.Errorf("--bundle %s: %s is there already, and nothing is written over; remove it, or name another folder", folder, what)}
 }
 
 // imageTag makes a run's name fit for an image's tag.

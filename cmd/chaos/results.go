@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -18,8 +19,13 @@ func newResultsCommand() *cobra.Command {
 		Use:     "results",
 		Short:   "List runs, or show one again",
 		Example: "  chaos results list\n  chaos results show latest",
-		Args:    noArgs,
-		RunE:    func(c *cobra.Command, _ []string) error { return listResults(c, root, false) },
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return unknownSub(c, args[0])
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, _ []string) error { return listResults(c, root, false) },
 	}
 	c.PersistentFlags().StringVar(&root, "out", runsRoot, "folder of run folders")
 	c.AddCommand(newListCommand(&root), newShowCommand(&root))
@@ -41,6 +47,9 @@ func newListCommand(root *string) *cobra.Command {
 
 func listResults(c *cobra.Command, root string, asJSON bool) error {
 	runs, err := results.List(root)
+	if errors.Is(err, os.ErrNotExist) {
+		return usageError{fmt.Errorf("there are no runs yet: no folder %s; chaos run makes one", root)}
+	}
 	if err != nil {
 		return usageError{err}
 	}
@@ -55,8 +64,15 @@ func listResults(c *cobra.Command, root string, asJSON bool) error {
 	}
 	t := tabwriter.NewWriter(c.OutOrStdout(), 0, 0, 2, ' ', 0)
 	for _, r := range runs {
-		if r.Err != nil {
-			fmt.Fprintf(t, "%s\t%v\n", filepath.Base(r.Folder), r.Err)
+		switch name := filepath.Base(r.Folder); {
+		case errors.Is(r.Err, results.ErrUnfinished):
+			fmt.Fprintf(t, "%s\tunfinished\tsee chaos check\n", name)
+			continue
+		case errors.Is(r.Err, results.ErrNotBegun):
+			fmt.Fprintf(t, "%s\tnever began\n", name)
+			continue
+		case r.Err != nil:
+			fmt.Fprintf(t, "%s\t%v\n", name, r.Err)
 			continue
 		}
 		fmt.Fprintf(t, "%s\t%s\t%d ok\t%.0f/s\n", r.Summary.Run, r.Summary.Word(), r.Summary.Figures.All.Ok, r.Summary.Figures.Rate)
@@ -81,7 +97,7 @@ func newShowCommand(root *string) *cobra.Command {
 		for _, name := range args {
 			s, err := summaryOf(*root, name)
 			if err != nil {
-				return usageError{err}
+				return err
 			}
 			runs = append(runs, s)
 		}
@@ -93,19 +109,33 @@ func newShowCommand(root *string) *cobra.Command {
 	return c
 }
 
-// summaryOf reads the verdict of a run that is named by its folder's name below
-// root, or by a path.
-func summaryOf(root, name string) (results.Summary, error) {
-	folder := filepath.Join(root, name)
+// findRun finds a run's folder by what people call it: latest, the name of its
+// folder below root, or a path. All of its errors are wrong usage.
+func findRun(root, name string) (folder string, err error) {
+	folder = filepath.Clean(name)
+	if folder == filepath.Base(folder) && !strings.HasPrefix(folder, ".") {
+		if _, err := os.Stat(filepath.Join(root, folder)); err == nil {
+			folder = filepath.Join(root, folder)
+		}
+	}
 	if _, err := os.Stat(folder); err != nil {
-		folder = name
+		return "", usageError{fmt.Errorf("there is no run %q below %s, nor a path of that name; chaos results list names the runs, chaos run makes one", name, root)}
+	}
+	if _, err := os.Stat(filepath.Join(folder, results.PlanFile)); err != nil {
+		return "", usageError{fmt.Errorf("%s is not a run's folder: it holds no %s", folder, results.PlanFile)}
+	}
+	return folder, nil
+}
+
+// summaryOf reads the verdict of a run.
+func summaryOf(root, name string) (results.Summary, error) {
+	folder, err := findRun(root, name)
+	if err != nil {
+		return results.Summary{}, err
 	}
 	s, err := results.ReadSummary(folder)
-	if !errors.Is(err, os.ErrNotExist) {
-		return s, err
+	if errors.Is(err, os.ErrNotExist) {
+		err = fmt.Errorf("%s has %w", folder, results.Unjudged(folder))
 	}
-	if _, err := os.Stat(folder); err != nil {
-		return s, fmt.Errorf("there is no run %s below %s; chaos results list names them, chaos run makes one", name, root)
-	}
-	return s, fmt.Errorf("%s has no verdict: the run did not finish; chaos check can judge its history", folder)
+	return s, wrong(err)
 }

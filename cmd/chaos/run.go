@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"crypto/rand"
 	"encoding/binary"
 	"encoding/json"
@@ -43,7 +42,7 @@ func newRunCommand() *cobra.Command {
 	f := runFlags{spec: campaign.DefaultSpec()}
 	c := &cobra.Command{
 		Use:   "run",
-		Short: "Start a cluster, hurt it under load, and judge what the clients saw",
+		Short: "Start a cluster, hurt it under load, judge what the clients saw",
 		Long: `run draws a plan from the seed, writes it down, starts a real cluster, carries
 the plan out, and judges the recorded history.
 
@@ -79,7 +78,7 @@ func (f *runFlags) register(c *cobra.Command) {
 	d.StringVar(&s.Knobs.CrashAt, "crash-at", "", `a node kills itself once, at a crash point: n2:after-sync:40`)
 	d.DurationVar(&f.lease, "lease", time.Duration(s.Lease), "how long a fault lives when the harness is gone")
 	d.Uint64Var(&f.seed, "seed", 0, "decides the plan; 0 draws a fresh one and prints it")
-	d.StringVar(&f.plan, "plan", "", "carry out this plan.json instead of drawing one")
+	d.StringVar(&f.plan, "plan", "", "carry out this plan.json, or that of a run's folder, instead of drawing one")
 	d.StringVar(&f.out, "out", runsRoot, "folder of run folders")
 	d.DurationVar(&f.checkTimeout, "check-timeout", time.Minute, "how long checking may take; past it the verdict is unknown")
 	d.BoolVar(&f.json, "json", false, "print the result as one JSON document")
@@ -242,8 +241,7 @@ func (f *runFlags) contradictions(c *cobra.Command, p campaign.Plan) error {
 }
 
 // prepare finds system and provider, and refuses early what can't be done here.
-func (f *runFlags) prepare(c *cobra.Command, plan campaign.Plan) (campaign.Live, error) {
-	var live campaign.Live
+func (f *runFlags) prepare(c *cobra.Command, plan campaign.Plan) (live campaign.Live, err error) {
 	// Where a plan is carried out is not part of what it fixes.
 	if c.Flags().Changed("provider") {
 		plan.Spec.Provider = f.spec.Provider
@@ -251,68 +249,37 @@ func (f *runFlags) prepare(c *cobra.Command, plan campaign.Plan) (campaign.Live,
 	if c.Flags().Changed("network") {
 		plan.Spec.Network = f.spec.Network
 	}
-	system, err := pick("system", plan.Spec.System, systems())
-	if err != nil {
-		return live, err
-	}
-	f.where.provider = plan.Spec.Provider
-	provider, err := f.where.find()
-	if err == nil {
-		err = f.where.check(c.Flags())
-	}
-	if err != nil {
-		return live, err
-	}
-	if n := plan.Spec.Network; !slices.Contains([]string{"", "namespaces", "relay"}, n) {
-		return live, usageError{fmt.Errorf("--network %q: it is namespaces or relay", n)}
-	}
-	if plan.Spec.Provider != "local" {
+	if f.where.provider = plan.Spec.Provider; f.where.provider != "local" {
 		plan.Spec.Network = "" // a provider with one way to hurt links chooses it
 	}
-	abilities := provider.Probe(c.Context(), nodes.Options{Network: plan.Spec.Network, Nodes: plan.Spec.Nodes})
-	if err := refuse(c.Context(), plan, provider.Name(), abilities); err != nil {
+	v, err := f.where.choose(c.Flags(), plan.Spec.System,
+		nodes.Options{Network: plan.Spec.Network, Nodes: plan.Spec.Nodes, Knobs: plan.Spec.Knobs.Nodes()})
+	if err != nil {
 		return live, err
 	}
-	if abilities.Note != "" && !f.quiet {
-		complain("note: " + abilities.Note)
+	faults, err := plan.Needs()
+	if err != nil {
+		return live, usageError{err}
 	}
-	if picky, ok := system.(interface{ Refuse(nodes.Options) error }); ok {
-		if err := picky.Refuse(nodes.Options{Network: abilities.Network, Knobs: plan.Spec.Knobs.Nodes()}); err != nil {
-			return live, usageError{fmt.Errorf("--system %s: %w", system.Name(), err)}
-		}
+	refused := v.probe(c.Context(), faults...)
+	if !f.quiet { // it may be what explains a refusal
+		v.note()
 	}
-	if picky, ok := provider.(interface {
-		Refuse(context.Context, nodes.System, nodes.Options) error
-	}); ok { // what is wrong is told before there is a run's folder
-		o := nodes.Options{Network: abilities.Network, Nodes: plan.Spec.Nodes, Knobs: plan.Spec.Knobs.Nodes()}
-		if err := picky.Refuse(c.Context(), system, o); err != nil {
-			return live, err
-		}
+	if refused == nil {
+		refused = v.suits(c.Context())
 	}
-	return campaign.Live{Plan: plan, System: system, Provider: provider, Network: abilities.Network}, nil
+	if refused == nil {
+		refused = roomFor(f.out)
+	}
+	return campaign.Live{Plan: plan, System: v.system, Provider: v.made, Network: v.abilities.Network}, refused
 }
 
-// refuse says why the plan can't be carried out with what the provider is able
-// to. It is wrong usage to ask for what the provider never has; that something
-// is missing here is a failure of the harness, as doctor says it.
-func refuse(ctx context.Context, plan campaign.Plan, provider string, a nodes.Abilities) error {
-	if ctx.Err() != nil {
-		return errors.New("interrupted before anything was started")
+// roomFor refuses a folder of run folders into which nothing can be written.
+func roomFor(out string) error {
+	if err := writable(out); err != nil {
+		return fmt.Errorf("nothing can be written below %s: %w; remedy: chaos run --out names another folder for runs", out, err)
 	}
-	if a.Err != nil {
-		return fmt.Errorf("nothing can run with --provider %s: %w", provider, a.Err)
-	}
-	err := plan.Refuse(a)
-	if err == nil {
-		return nil
-	}
-	err = fmt.Errorf("the plan can't be carried out with --provider %s: %w", provider, err)
-	for _, name := range plan.Spec.Faults {
-		if f, unknown := nemesis.Find(name); unknown == nil && !offered(f, a) {
-			return usageError{err}
-		}
-	}
-	return err
+	return nil
 }
 
 // print shows the result, and where its folder is.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/spf13/pflag"
 
@@ -48,7 +49,7 @@ func (w *where) register(d *pflag.FlagSet) {
 
 // check finds flags that don't fit the provider.
 func (w *where) check(d *pflag.FlagSet) error {
-	of := map[string]string{"hosts": "ssh", "project": "docker", "image": "docker", "subnet": "docker", "agents": "docker",
+	of := map[string]string{"network": "local", "hosts": "ssh", "project": "docker", "image": "docker", "subnet": "docker", "agents": "docker",
 		"key-file": "docker", "sidecars": "docker"}
 	var errs []error
 	d.Visit(func(f *pflag.Flag) {
@@ -112,7 +113,7 @@ type finding struct {
 }
 
 // diagnose asks the provider what it can do, and what is missing.
-func (w *where) diagnose(ctx context.Context) (out []finding, err error) {
+func (w *where) diagnose(ctx context.Context, network string) (out []finding, err error) {
 	switch w.provider {
 	case "docker":
 		c, err := w.containers()
@@ -129,25 +130,20 @@ func (w *where) diagnose(ctx context.Context) (out []finding, err error) {
 	case "sim":
 		out = append(out, finding{"simulation", "ok: it needs nothing but this program", nil})
 	default:
-		return diagnoseLocal(ctx), nil
+		return diagnoseLocal(ctx, network), nil
 	}
 	return out, nil
 }
 
-func diagnoseLocal(ctx context.Context) (out []finding) {
-	a := local.New(program()).Probe(ctx, nodes.Options{})
-	out = append(out, finding{"network", a.Network, nil})
+func diagnoseLocal(ctx context.Context, network string) (out []finding) {
+	a := local.New(program()).Probe(ctx, nodes.Options{Network: network})
+	out = append(out, finding{"network", a.Network, a.Err})
 	if a.Note != "" {
 		out = append(out, finding{"", a.Note, nil})
 	}
 	for _, f := range nemesis.All() {
-		err := nemesis.Unable(f, a)
-		switch {
-		case !offered(f, a):
-		case err != nil && !asDefault(f): // a run that does not ask for it is none the worse
-			out = append(out, finding{"fault " + f.Name(), "not here: " + err.Error(), nil})
-		default:
-			out = append(out, finding{"fault " + f.Name(), "ok", err})
+		if offered := !slices.ContainsFunc(f.Kinds(), func(k nodes.EffectKind) bool { _, has := a.Effects[k]; return !has }); offered && a.Err == nil {
+			out = append(out, diagnoseFault(f, a))
 		}
 	}
 	left, err := local.Leftovers()
@@ -157,19 +153,22 @@ func diagnoseLocal(ctx context.Context) (out []finding) {
 	return append(out, finding{"clean", "ok", err})
 }
 
+// diagnoseFault says whether a fault can be had.
+func diagnoseFault(f nemesis.Fault, a nodes.Abilities) finding {
+	name, err := "fault "+f.Name(), nemesis.Unable(f, a)
+	if err == nil {
+		return finding{name, "ok", nil}
+	}
+	why := strings.TrimPrefix(err.Error(), name+": ")
+	if !asDefault(f) { // a run that does not ask for it is none the worse
+		return finding{name, "not here: " + why, nil}
+	}
+	return finding{name, "", errors.New(why)}
+}
+
 // asDefault tells whether a run hurts so where nobody says how.
 func asDefault(f nemesis.Fault) bool {
 	return slices.ContainsFunc(campaign.DefaultSpec().Faults, func(asked string) bool { return nemesis.Covers(asked, f.Name()) })
-}
-
-// offered tells whether the provider has all of the fault's effects at all.
-func offered(f nemesis.Fault, a nodes.Abilities) bool {
-	for _, k := range f.Kinds() {
-		if _, has := a.Effects[k]; !has {
-			return false
-		}
-	}
-	return true
 }
 
 // clean removes what dead runs left, or with dry only tells.

@@ -61,19 +61,23 @@ func (p *Provider) Probe(ctx context.Context, o nodes.Options) nodes.Abilities {
 				effects[k] = fmt.Errorf("%w; or let links be relayed: --network %s", e, Relay)
 			}
 		}
+		effects[nodes.Reset] = errReset
 		return nodes.Abilities{Network: Namespaces, Effects: effects}
 	}
 	if o.Network == Namespaces {
-		a := nodes.Abilities{Network: Namespaces, Note: err.Error(), Effects: map[nodes.EffectKind]error{}}
-		for k, why := range relayed("").Effects {
-			if a.Effects[k] = err; why == nil {
-				a.Effects[k] = fmt.Errorf("%w; or let links be relayed: --network %s", err, Relay)
-			}
+		a := nodes.Abilities{Network: Namespaces, Effects: map[nodes.EffectKind]error{}}
+		a.Err = fmt.Errorf("%w; or let links be relayed: --network %s", err, Relay)
+		for k := range relayed("").Effects {
+			a.Effects[k] = a.Err
 		}
+		a.Effects[nodes.Reset] = errReset
 		return a
 	}
 	return relayed(fmt.Sprintf("links are relayed, since namespaces can't be used here: %v", err))
 }
+
+// errReset says why namespaces reset nothing.
+var errReset = errors.New("connections are reset by relays alone: --network " + Relay)
 
 // relayed is what agents and a relay can do, anywhere.
 func relayed(note string) nodes.Abilities {

@@ -64,7 +64,10 @@ func (p *Provider) launchNamespaces(ctx context.Context, s nodes.System, o nodes
 		return nil, err
 	}
 	if _, err := h.ask(ctx, request{Op: opSetup, Nodes: o.Nodes}); err != nil {
-		return nil, errors.Join(fmt.Errorf("local: making the hosts: %w; %s", err, remedies), h.stop(ctx))
+		if ctx.Err() == nil { // an interruption has no remedy
+			err = fmt.Errorf("%w; %s", err, remedies)
+		}
+		return nil, errors.Join(fmt.Errorf("local: making the hosts: %w", err), h.stop(ctx))
 	}
 	members := make([]nodes.Member, o.Nodes)
 	for i := range members {
