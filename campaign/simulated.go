@@ -83,6 +83,7 @@ type simRun struct {
 	most     int           // after so many they stop; 0: never
 	looked   time.Duration
 	phase    string
+	outgoing nodes.ID // the leader that is being replaced as the majority is chosen; 0: none
 	crashed  bool
 	revive   map[nodes.ID]time.Duration
 }

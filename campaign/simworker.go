@@ -255,6 +255,9 @@ func (r *simRun) core() []nodes.ID {
 	ids := r.all()
 	dice := stream(r.Plan.Seed^r.chance(), coreStream)
 	dice.Shuffle(len(ids), func(a, b int) { ids[a], ids[b] = ids[b], ids[a] })
+	if r.outgoing != 0 {
+		ids = append(slices.DeleteFunc(ids, func(id nodes.ID) bool { return id == r.outgoing }), r.outgoing)
+	}
 	ids = ids[:len(ids)/2+1]
 	slices.Sort(ids)
 	return ids

@@ -180,14 +180,14 @@ func drawCrash(s *Spec, r *rand.Rand) {
 // messages that are late by elections, and nodes that die every few steps or are
 // cut off again and again.
 func drawRestless(s *Spec, r *rand.Rand) {
-	if r.IntN(5) > 0 {
+	if r.IntN(4) > 0 {
 		return
 	}
 	w := s.world()
 	s.Nodes = of(r, 3, 3, 5)
 	w.Ordered, w.Slow, w.SlowBy = false, 20+r.IntN(100), late(r)
-	if r.IntN(2) == 0 {
-		w.Crashes = 60 + r.Int64N(140)
+	if r.IntN(2) == 0 { // and no node comes far between two deaths, so that what it counts repeats
+		w.Crashes, w.Latency, w.Spread = 60+r.Int64N(140), of[int64](r, 2000, 5000, 15000), 2000
 		return
 	}
 	w.Crashes, s.Faults, s.Rate = 0, []string{"partition"}, 400
