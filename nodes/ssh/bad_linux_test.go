@@ -2,12 +2,15 @@ package ssh
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"golang.org/x/crypto/ssh"
+	"golang.org/x/crypto/ssh/knownhosts"
 
 	"chaos/nodes"
 	"chaos/nodes/nodestest"
@@ -116,34 +119,44 @@ func userLine(more []string) []string {
 	return []string{"user: root"}
 }
 
-// A server whose key is unknown or has changed is never logged in to.
+// A server whose key is unknown or has changed is never logged in to, be it the
+// host or one on the way there.
 func TestBadHostKey(t *testing.T) {
 	l := needLab(t)
 	known := filepath.Join(l.home, ".ssh", "known_hosts")
-	good := must(os.ReadFile(known))
-	other := strings.TrimSpace(string(ssh.MarshalAuthorizedKey(drawSigner(t, "ed25519").PublicKey())))
-	lines := strings.SplitAfter(string(good), "\n")
-	for name, test := range map[string]struct {
-		first string
-		want  []string
-	}{
-		"unknown": {"", []string{"10.84.0.1:22 is unknown", "add this line to " + known, strings.TrimSpace(lines[0])}},
-		"changed": {"10.84.0.1 " + other + "\n", []string{"CHANGED", "known_hosts:1", ssh.FingerprintSHA256(l.hosts[0].key.PublicKey())}},
-		"revoked": {"@revoked * " + strings.SplitN(lines[0], " ", 2)[1], []string{"revoked", "known_hosts:1"}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			home := t.TempDir()
-			os.MkdirAll(filepath.Join(home, ".ssh"), 0o700)
-			os.WriteFile(filepath.Join(home, ".ssh", "id_ed25519"), must(os.ReadFile(filepath.Join(l.home, ".ssh", "id_ed25519"))), 0o600)
-			os.WriteFile(filepath.Join(home, ".ssh", "known_hosts"), []byte(test.first+strings.Join(lines[1:], "")), 0o600)
-			p := l.provider(t, 1)
-			p.c.Home = home
-			var want []string
-			for _, w := range test.want {
-				want = append(want, strings.ReplaceAll(w, known, filepath.Join(home, ".ssh", "known_hosts")))
-			}
-			l.refused(t, p, few(t, 1), want...)
-		})
+	lines := strings.SplitAfter(string(must(os.ReadFile(known))), "\n")
+	stranger := drawSigner(t, "ed25519").PublicKey()
+	for name, host := range map[string]int{"": 0, " gate": 3} {
+		m := l.hosts[host]
+		shown := m.key.PublicKey()
+		for what, test := range map[string]struct {
+			line string // in the place of the right one
+			want []string
+		}{
+			"unknown": {"", []string{m.addr + ":22 is unknown", "add this line to", strings.TrimSpace(lines[host])}},
+			"changed": {knownhosts.Line([]string{m.addr}, stranger) + "\n", []string{m.addr + ":22 has CHANGED",
+				fmt.Sprintf("known_hosts:%d", host+1), ssh.FingerprintSHA256(stranger), ssh.FingerprintSHA256(shown)}},
+			"revoked": {"@revoked * " + string(ssh.MarshalAuthorizedKey(shown)), []string{m.addr, "revoked", fmt.Sprintf("known_hosts:%d", host+1)}},
+		} {
+			t.Run(what+name, func(t *testing.T) {
+				home := t.TempDir()
+				os.MkdirAll(filepath.Join(home, ".ssh"), 0o700)
+				os.WriteFile(filepath.Join(home, ".ssh", "id_ed25519"), must(os.ReadFile(filepath.Join(l.home, ".ssh", "id_ed25519"))), 0o600)
+				now := slices.Clone(lines)
+				now[host] = test.line
+				known := filepath.Join(home, ".ssh", "known_hosts")
+				os.WriteFile(known, []byte(strings.Join(now, "")), 0o600)
+				p := l.provider(t, 1)
+				if host > 0 {
+					p = l.provider(t, 1, "jump: root@"+m.addr)
+				}
+				p.c.Home = home
+				l.refused(t, p, few(t, 1), append(test.want, known)...)
+				if after := string(must(os.ReadFile(known))); after != strings.Join(now, "") {
+					t.Errorf("the known hosts were changed: %s", after)
+				}
+			})
+		}
 	}
 }
 

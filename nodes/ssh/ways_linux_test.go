@@ -51,11 +51,15 @@ func works(t *testing.T, p *Provider, count int) nodes.Abilities {
 func TestJump(t *testing.T) {
 	l := needLab(t)
 	works(t, l.provider(t, 2, "jump: root@10.84.0.4"), 2)
-	reached(t, l.provider(t, 1, "jump: root@10.84.0.3,root@10.84.0.4:22"))
+	for jump, last := range map[string]string{"none": labSelf, "root@10.84.0.4": "10.84.0.4", "root@10.84.0.4,root@10.84.0.3:22": "10.84.0.3"} {
+		if from := reached(t, l.provider(t, 1, "jump: "+jump)); from != last {
+			t.Errorf("by %s it is reached from %s", jump, from)
+		}
+	}
 }
 
-// reached logs in to the only host.
-func reached(t *testing.T, p *Provider) {
+// reached logs in to the only host, and tells where that sees us come from.
+func reached(t *testing.T, p *Provider) string {
 	t.Helper()
 	rs, err := p.remotes(1)
 	if err != nil {
@@ -69,6 +73,11 @@ func reached(t *testing.T, p *Provider) {
 	if out, err := c.run(t.Context(), []byte("in"), "cat"); err != nil || string(out) != "in" {
 		t.Errorf("it says %q, %v", out, err)
 	}
+	f, err := c.learn(t.Context(), rs[0].e, "")
+	if err != nil {
+		t.Error(err)
+	}
+	return f.from.String()
 }
 
 // A plain user with sudo can do everything, and leaves nothing of root's.
@@ -306,19 +315,21 @@ func TestUpload(t *testing.T) {
 		}
 		r.hangUp()
 	}
-	for _, m := range []*labMachine{l.hosts[0], last} { // one that was damaged is brought again
-		m.sh(t, "for f in /var/tmp/chaos-0/bin/*; do echo >> $f; done")
-	}
-	for _, r := range []*remote{rs[0], rs[labHosts-1]} {
-		if err := r.connect(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := r.ask(t.Context(), request{Op: opFind}); err != nil {
-			t.Error(err)
-		}
-		r.hangUp()
-		if got := strings.Fields(l.hosts[r.id-1].sh(t, "cd /var/tmp/chaos-0/bin; sha256sum *")); !strings.Contains(got[1], got[0][:32]) {
-			t.Errorf("a damaged program stays: %v", got)
+	// One that was damaged is brought again, though its size be right.
+	for _, damage := range []string{"echo >> $f", "printf x | dd of=$f bs=1 seek=4096 conv=notrunc 2>/dev/null"} {
+		for _, r := range []*remote{rs[0], rs[labHosts-1]} {
+			m := l.hosts[r.id-1]
+			m.sh(t, "for f in /var/tmp/chaos-0/bin/*; do "+damage+"; done")
+			if err := r.connect(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := r.ask(t.Context(), request{Op: opFind}); err != nil {
+				t.Error(err)
+			}
+			r.hangUp()
+			if got := strings.Fields(m.sh(t, "cd /var/tmp/chaos-0/bin; sha256sum *")); !strings.Contains(got[1], got[0][:32]) {
+				t.Errorf("a program that was damaged by %s stays: %v", damage, got)
+			}
 		}
 	}
 }
