@@ -243,6 +243,12 @@ func TestEncryptedKey(t *testing.T) {
 		serveAgent(t, private)
 		reached(t, p)
 	})
+	t.Run("an agent that is not to be asked", func(t *testing.T) {
+		p := l.provider(t, 1, "key: "+path, "agent: false")
+		p.dialer.keys.ask = func(context.Context, string) ([]byte, error) { return nil, errors.New("there is no terminal") }
+		serveAgent(t, private)
+		l.refused(t, p, few(t, 1), path+" is encrypted", "there is no terminal")
+	})
 	t.Run("only in an agent", func(t *testing.T) {
 		p := l.provider(t, 1, "agent: true")
 		p.c.Home = t.TempDir()
@@ -409,11 +415,101 @@ func TestDoctor(t *testing.T) {
 	check(l.provider(t, 1, "folder: "+l.hosts[0].spec.Dir+"/small/y"), "h1 disk space", "h1 program")
 	check(l.provider(t, 1, "port: 24"), "h1 connection")
 	q := l.provider(t, 2)
-	l.hosts[0].sh(t, "nft 'table ip wall { chain in { type filter hook input priority 0; ip saddr "+l.hosts[1].addr+" drop; }; }'")
+	end := l.wall(t, l.hosts[0], l.hosts[1])
 	check(q, "h1 way to the others", "h2 way to the others")
-	l.hosts[0].sh(t, "nft delete table ip wall")
+	end()
 	if f := Doctor(t.Context(), "", Config{HostsFile: "/there/is/none"}); len(f) != 1 || f[0].Err == nil {
 		t.Errorf("no hosts file: %v", f)
+	}
+}
+
+// Hosts that share a file system don't take each other's program away, how long
+// ever one of them looks around.
+func TestSharedFolder(t *testing.T) {
+	l := needLab(t)
+	folder := filepath.Join(l.dir, "shared")
+	p := l.provider(t, 3, "folder: "+folder)
+	end := l.wall(t, l.hosts[0], l.hosts[1]) // these look for long
+	var wrong []string
+	for _, f := range Doctor(t.Context(), "", p.c) {
+		if f.Err != nil {
+			wrong = append(wrong, f.Name)
+		}
+	}
+	end()
+	if want := []string{"h1 way to the others", "h2 way to the others"}; !slices.Equal(wrong, want) {
+		t.Errorf("wrong are %q, want %q", wrong, want)
+	}
+	if _, err := os.Stat(folder); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the doctor left %s: %v", folder, err)
+	}
+	works(t, p, 2)
+	rs, err := p.remotes(1)
+	if err == nil {
+		err = rs[0].connect(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rs[0].hangUp()
+	if _, err := Clean(t.Context(), "", l.provider(t, 1, "folder: "+folder).c, false); err != nil {
+		t.Error(err)
+	}
+	if _, err := rs[0].ask(t.Context(), request{Op: opFind}); err == nil || !strings.Contains(err.Error(), "cleaned up meanwhile") || !strings.Contains(err.Error(), "folder:") {
+		t.Errorf("a program that is gone: %v", err)
+	}
+}
+
+// wall makes one machine drop what comes from another, until what it returns is called.
+func (l *lab) wall(t *testing.T, at, from *labMachine) (end func()) {
+	t.Helper()
+	at.sh(t, "nft 'table ip wall { chain in { type filter hook input priority 0; ip saddr "+from.addr+" drop; }; }'")
+	return func() { at.sh(t, "nft delete table ip wall") }
+}
+
+// Files that can't be brought home stay on the host, and it is told where, until
+// clean takes them.
+func TestUnfetched(t *testing.T) {
+	l := needLab(t)
+	p, o, m := l.provider(t, 1), few(t, 1), l.hosts[0]
+	var told []string
+	o.Log = func(line string) { told = append(told, line) }
+	c, err := p.Launch(t.Context(), nodestest.Talker{}, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	home := filepath.Join(o.Dir, "nodes", "n1")
+	if err := errors.Join(os.RemoveAll(home), os.WriteFile(home, nil, 0o644)); err != nil { // a file, where the folder is to be
+		t.Fatal(err)
+	}
+	run := strings.TrimSpace(m.sh(t, "ls -d /var/tmp/chaos-0/runs/*"))
+	if err := c.Close(t.Context()); err != nil || !strings.Contains(strings.Join(told, "\n"), "the files stay on h1 in "+run+" until chaos clean") {
+		t.Errorf("closed: %v, and told %q", err, told)
+	}
+	if files := m.sh(t, "ls "+run+"/n1"); !strings.Contains(files, "log.txt") || !m.bare(t) {
+		t.Errorf("of the run %s there are files %q, tables %q, agents %v", run, files, m.tables(t), m.processes(t, true))
+	}
+	m.sh(t, "rm "+run+"/owner.json; find "+run+" -exec touch -d '1 hour ago' {} +") // as if we were long gone
+	if left, err := Clean(t.Context(), "", p.c, false); err != nil || !slices.ContainsFunc(left, func(l Leftover) bool { return l.Name == run }) {
+		t.Errorf("clean took %v, %v", left, err)
+	}
+}
+
+// Clean takes uploads that broke off, and neither one that may be under way nor
+// what is no run's.
+func TestCleanKeeps(t *testing.T) {
+	l := needLab(t)
+	p, m := l.provider(t, 1), l.hosts[0]
+	m.sh(t, "rm -rf /var/tmp/chaos-0; cd /var/tmp && umask 077 && mkdir -p chaos-0/bin chaos-0/runs/theirs chaos-0/runs/kit-0123456z-h1 && cd chaos-0 && "+
+		"echo x | tee runs/theirs/file bin/.upload-old bin/.upload-new && touch -d '1 hour ago' bin/.upload-old runs/theirs/file runs/*")
+	defer m.sh(t, "rm -rf /var/tmp/chaos-0")
+	left, err := Clean(t.Context(), "", p.c, false)
+	if err != nil || len(left) != 1 || left[0].Name != "/var/tmp/chaos-0/bin/.upload-old" {
+		t.Errorf("clean took %v, %v", left, err)
+	}
+	const want = "bin\nbin/.upload-new\nruns\nruns/kit-0123456z-h1\nruns/theirs\nruns/theirs/file\n"
+	if got := m.sh(t, "cd /var/tmp/chaos-0 && find bin runs | sort"); got != want {
+		t.Errorf("there is\n%swant\n%s", got, want)
 	}
 }
 
