@@ -354,7 +354,7 @@ func (r *remote) tidied(ctx context.Context, c *connection) error {
 	if r.fresh {
 		program = r.program
 	}
-	_, err := c.run(ctx, nil, "sh", "-c", `[ -z "$2" ] || rm -f "$2"; rmdir "$1/bin" "$1/runs" "$1" 2>/dev/null; true`, "chaos", r.facts.folder, program)
+	_, err := c.run(ctx, nil, "sh", "-c", `[ -z "$2" ] || rm -f "$2"; [ ! -e "$2" ] || exit 1; rmdir "$1/bin" "$1/runs" "$1" 2>/dev/null; true`, "chaos", r.facts.folder, program)
 	if err != nil {
 		return fmt.Errorf("ssh: %s: tidying up: %w", r.e.name, err)
 	}
