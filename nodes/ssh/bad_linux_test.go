@@ -83,7 +83,7 @@ func TestBadInput(t *testing.T) {
 			l.refused(t, p, few(t, 1+strings.Count(test.name, "is a node")), test.want...)
 		})
 	}
-	t.Run("too few hosts", func(t *testing.T) { l.refused(t, with(t), few(t, 4), "4 nodes", "names 2") })
+	t.Run("too few hosts", func(t *testing.T) { l.refused(t, with(t), few(t, 4), "4 nodes", "names 2", "remedy: --nodes 2") })
 	t.Run("no such host", func(t *testing.T) {
 		p := with(t)
 		p.c.HostsFile = filepath.Join(t.TempDir(), "hosts.yaml")

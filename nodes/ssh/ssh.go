@@ -76,7 +76,7 @@ func (p *Provider) remotes(count int) ([]*remote, error) {
 		return nil, err
 	}
 	if count > len(entries) {
-		return nil, fmt.Errorf("ssh: %d nodes need as many hosts, and %s names %d", count, p.c.HostsFile, len(entries))
+		return nil, fmt.Errorf("ssh: %d nodes need as many hosts, and %s names %d; remedy: --nodes %d, or list more hosts", count, p.c.HostsFile, len(entries), len(entries))
 	}
 	if count > 0 {
 		entries = entries[:count]
