@@ -307,7 +307,7 @@ func TestCompose(t *testing.T) {
 		t.Error("what others offer by the name of our image could be run")
 	}
 	got, err := BundleCompose("chaos-repro:x")
-	if err != nil || strings.Count(got, "build: .") != 1 || strings.Contains(got, DefaultImage) || strings.Count(got, "chaos-repro:x") != 2 {
+	if err != nil || strings.Count(got, "build: .") != 1 || strings.Contains(got, DefaultImage) || strings.Contains(got, "CHAOS_IMAGE") || strings.Count(got, "chaos-repro:x") != 2 {
 		t.Errorf("%v\n%s", err, got)
 	}
 }
