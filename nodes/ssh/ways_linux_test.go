@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -476,8 +477,13 @@ func (l *lab) wall(t *testing.T, at, from *labMachine) (end func()) {
 func TestUnfetched(t *testing.T) {
 	l := needLab(t)
 	p, o, m := l.provider(t, 1), few(t, 1), l.hosts[0]
+	var saying sync.Mutex
 	var told []string
-	o.Log = func(line string) { told = append(told, line) }
+	o.Log = func(line string) {
+		saying.Lock()
+		defer saying.Unlock()
+		told = append(told, line)
+	}
 	c, err := p.Launch(t.Context(), nodestest.Talker{}, o)
 	if err != nil {
 		t.Fatal(err)
