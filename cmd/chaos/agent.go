@@ -55,8 +55,11 @@ no table of the firewall but its own, chaos_<run>.`,
 			case listen != "" && keyFile == "":
 				return usageError{errors.New("--listen needs --key-file: whoever reaches the address could stop the node")}
 			case listen != "":
-				o.Sole = &sync.Mutex{}
-				return serveDoors(ctx, listen, keyFile, o)
+				l, err := net.Listen("tcp", listen)
+				if err != nil {
+					return err
+				}
+				return serveDoors(ctx, l, keyFile, o)
 			case door:
 				return agent.ServeDoor(ctx, stdio, o)
 			default:
@@ -87,12 +90,10 @@ func readKey(path string) (string, error) {
 	return string(b), nil
 }
 
-// serveDoors opens doors until ctx ends. No more than one controller has the agent.
-func serveDoors(ctx context.Context, addr, keyFile string, o agent.ServeOptions) error {
-	l, err := net.Listen("tcp", addr)
-	if err != nil {
-		return err
-	}
+// serveDoors opens doors until ctx ends. No more than one controller has the agent,
+// whatever door it came through.
+func serveDoors(ctx context.Context, l net.Listener, keyFile string, o agent.ServeOptions) error {
+	o.Sole = &sync.Mutex{}
 	stop := context.AfterFunc(ctx, func() { l.Close() })
 	defer stop()
 	var work sync.WaitGroup

@@ -55,7 +55,7 @@ violation may need several runs.`,
 // bundleREADME is all that a colleague needs.
 const bundleREADME = `This folder reproduces the chaos run %s (%s, %d nodes, seed %d) with nothing but Docker:
     docker-compose up --build --exit-code-from control; echo $?
-0 is valid, 1 is a violation, 3 is unknown; the report is in results/latest/report.html, and docker-compose down -v removes the rest.
+0 is valid, 1 is a violation, 3 is unknown; the report is in results/latest/report.html, and docker-compose down -v --rmi all removes the rest.
 `
 
 // makeBundle writes the folder: compose file, plan, build file, program, README.

@@ -162,6 +162,20 @@ func TestSettings(t *testing.T) {
 	}
 }
 
+// Every run has a key of its own, which nobody can know before.
+func TestKeys(t *testing.T) {
+	p := New("", Config{KeyFile: filepath.Join(t.TempDir(), "key")})
+	met := map[string]bool{"": true, strings.Repeat("00", keyBytes): true}
+	for range 3 {
+		key, err := p.makeKey()
+		b, read := os.ReadFile(p.config.KeyFile)
+		if err != nil || read != nil || met[key] || len(key) != 2*keyBytes || strings.TrimSpace(string(b)) != key {
+			t.Errorf("the key %q, %v; the file has %q, %v", key, err, b, read)
+		}
+		met[key] = true
+	}
+}
+
 // A subnet that is in use is said to be, with the remedy.
 func TestSubnetTaken(t *testing.T) {
 	t.Parallel()
@@ -293,7 +307,7 @@ func TestCompose(t *testing.T) {
 		t.Error("what others offer by the name of our image could be run")
 	}
 	got, err := BundleCompose("chaos-repro:x")
-	if err != nil || strings.Count(got, "build: .") != 1 || strings.Contains(got, DefaultImage) || strings.Count(got, "chaos-repro:x") != 2 {
+	if err != nil || strings.Count(got, "build: .") != 1 || strings.Contains(got, DefaultImage) || strings.Contains(got, "CHAOS_IMAGE") || strings.Count(got, "chaos-repro:x") != 2 {
 		t.Errorf("%v\n%s", err, got)
 	}
 }

@@ -21,7 +21,8 @@ func BundleCompose(image string) (string, error) {
 	out := Compose
 	for _, change := range []struct{ old, new string }{
 		{"    <<: *host\n    hostname: n1\n", "    <<: *host\n    build: .\n    hostname: n1\n"},
-		{"${CHAOS_IMAGE:-" + DefaultImage + "}", "${CHAOS_IMAGE:-" + image + "}"},
+		{"${CHAOS_IMAGE:-" + DefaultImage + "}", image}, // fixed: it is built, and removed by down --rmi all
+		{"#   CHAOS_IMAGE  name of the image\n", ""},
 		{"chaos image && docker-compose up --exit-code-from control", "docker-compose up --build --exit-code-from control"},
 		{"${CHAOS_OUT:-./results/runs}", "${CHAOS_OUT:-./results}"},
 		{"folders go to ./results/runs.", "folders go to ./results."},

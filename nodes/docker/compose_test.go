@@ -81,20 +81,21 @@ func TestComposeUp(t *testing.T) {
 		}
 	}
 	compose(t, dir, env, "down", "-v")
-	bundled(t, program, run, net)
+	bundled(t, program, run, net, image)
 }
 
-// bundled packs a run and carries it out from the bundle.
-func bundled(t *testing.T, program, run, net string) {
+// bundled packs a run and carries it out from the bundle, then takes away all that
+// the bundle has made, and no other image.
+func bundled(t *testing.T, program, run, net, other string) {
 	t.Helper()
 	bundle := filepath.Join(t.TempDir(), "bundle-"+fresh())
 	if out, err := exec.Command(program, "repro", run, "--bundle", bundle).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	if b, err := os.ReadFile(filepath.Join(bundle, "README.md")); err != nil || strings.Count(string(b), "\n") != 3 {
+	if b, err := os.ReadFile(filepath.Join(bundle, "README.md")); err != nil || strings.Count(string(b), "\n") != 3 || !strings.Contains(string(b), "docker-compose down -v --rmi all ") {
 		t.Errorf("README %q, %v", b, err)
 	}
-	env := []string{"CHAOS_NET=" + net}
+	env := []string{"CHAOS_NET=" + net, "CHAOS_IMAGE=" + other}
 	t.Cleanup(func() { compose(t, bundle, env, "down", "-v", "--rmi", "all") })
 	code, out := compose(t, bundle, env, "--no-ansi", "up", "--build", "--exit-code-from", "control")
 	again := filepath.Join(bundle, "results", "latest")
@@ -103,6 +104,20 @@ func bundled(t *testing.T, program, run, net string) {
 	}
 	if a, b := scheduleOf(t, run), scheduleOf(t, again); a != b || a == "" {
 		t.Errorf("another schedule: %s, then %s", a, b)
+	}
+	if code, out := compose(t, bundle, env, "down", "-v", "--rmi", "all"); code != 0 {
+		t.Errorf("down: %d\n%s", code, out)
+	}
+	real, err := filepath.EvalSymlinks(run)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := testEngine(t)
+	if _, err := e.ImageInspect(t.Context(), "chaos-repro:"+filepath.Base(real)); !absent(err) {
+		t.Errorf("the bundle's image stays: %v", err)
+	}
+	if _, err := e.ImageInspect(t.Context(), other); err != nil {
+		t.Errorf("another image is gone: %v", err)
 	}
 }
 

@@ -62,6 +62,9 @@ func TestProject(t *testing.T) {
 	p := New(fresh.program, Config{Image: testImage, Project: project})
 	o := nodestest.ProviderOptions(t.TempDir(), "")
 	o.Lease = testLease
+	if err := (&box{e: e, id: ids[2]}).kill(t.Context()); err != nil { // one that does not run is started for the run alone
+		t.Fatal(err)
+	}
 	c, err := p.Launch(t.Context(), nodestest.Talker{}, o)
 	if err != nil {
 		t.Fatal(err)
@@ -97,10 +100,12 @@ func TestProject(t *testing.T) {
 	if err := c.Close(context.Background()); err != nil {
 		t.Error(err)
 	}
-	for _, id := range ids {
+	for i, id := range ids {
 		b := &box{e: e, id: id, log: func(string) {}}
-		if s, err := b.state(t.Context()); err != nil || !s.Running || s.Paused {
+		if s, err := b.state(t.Context()); err != nil || s.Running != (i < 2) || s.Paused {
 			t.Errorf("not left as it was found: %+v %v", s, err)
+		} else if !s.Running {
+			continue
 		}
 		if left := processesIn(t, e, id); len(left) != 1 {
 			t.Errorf("processes are left: %v", left)

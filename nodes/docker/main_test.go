@@ -41,6 +41,8 @@ func TestMain(m *testing.M) {
 		exit(Forget(os.Args[2]))
 	case "list":
 		exit(list(os.Args[2]))
+	case "rights":
+		exit(rights())
 	case "reach":
 		if c, err := net.DialTimeout("tcp", os.Args[2], reachWait); err == nil {
 			c.Close()
@@ -150,6 +152,20 @@ func list(folder string) error {
 	entries, err := os.ReadDir(folder)
 	for _, e := range entries {
 		fmt.Println(e.Name())
+	}
+	return err
+}
+
+// rights prints what this process may do.
+func rights() error {
+	b, err := os.ReadFile("/proc/self/status")
+	for line := range strings.Lines(string(b)) {
+		if strings.HasPrefix(line, "CapBnd:") || strings.HasPrefix(line, "NoNewPrivs:") {
+			fmt.Println(strings.Join(strings.Fields(line), " "))
+		}
+	}
+	if os.Mkdir("/written", 0o755) == nil {
+		fmt.Println("its root can be written")
 	}
 	return err
 }

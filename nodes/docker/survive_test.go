@@ -317,6 +317,24 @@ func TestRestartedUnderPartition(t *testing.T) {
 	serve(t, c, c.Members()[1])
 }
 
+// A host has the rights that it needs and no other, and its network leads nowhere.
+func TestRights(t *testing.T) {
+	t.Parallel()
+	_, dir := launch(t, needEngine(t))
+	e := testEngine(t)
+	const want = "CapBnd: 0000000000003000\nNoNewPrivs: 1\n" // NET_ADMIN and NET_RAW
+	if got := inside(t, boxOf(t, e, dir, "n1"), "rights"); got != want {
+		t.Errorf("a host has %q, want %q", got, want)
+	}
+	for _, l := range ofRun(t, e, dir) {
+		if l.kindIs(kindNetwork) {
+			if r, err := e.NetworkInspect(t.Context(), l.id, client.NetworkInspectOptions{}); err != nil || !r.Network.Internal {
+				t.Errorf("%v is not internal: %v", l, err)
+			}
+		}
+	}
+}
+
 // Faults of a machine, its node and its links overlap, and end in either order.
 func TestOverlap(t *testing.T) {
 	t.Parallel()

@@ -2,12 +2,15 @@ package ssh
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"golang.org/x/crypto/ssh"
+	"golang.org/x/crypto/ssh/knownhosts"
 
 	"chaos/nodes"
 	"chaos/nodes/nodestest"
@@ -50,6 +53,7 @@ func TestBadInput(t *testing.T) {
 		t.Fatal(err)
 	}
 	h1 := l.hosts[0].spec.Dir
+	l.hosts[0].sh(t, "ln -sfn "+h1+"/odd "+h1+"/link")
 	for _, test := range []struct {
 		name string
 		more []string
@@ -65,6 +69,7 @@ func TestBadInput(t *testing.T) {
 		{"a disk without programs", []string{"folder: " + h1 + "/noexec/x"}, []string{"126", "remedy", "noexec"}},
 		{"a folder that can't be", []string{"folder: /proc/x"}, []string{"/proc/x can't be used", "remedy"}},
 		{"a folder of somebody else", []string{"user: sudoer", "folder: /var/tmp"}, []string{"belongs to somebody else", "remedy"}},
+		{"a folder that is a link", []string{"folder: " + h1 + "/link"}, []string{h1 + "/link is a link", "remedy"}},
 		{"a jump host that is none", []string{"jump: 10.84.0.200"}, []string{"10.84.0.200:22 can't be reached", "on the way to 10.84.0.1:22"}},
 		{"the agent where there is none", []string{"agent: true"}, []string{"SSH_AUTH_SOCK", "ssh-add"}},
 		{"a jump host that is a node", []string{"jump: 10.84.0.2"}, []string{"comes from 10.84.0.2", "node n2 (h2)", "remedy"}},
@@ -78,7 +83,7 @@ func TestBadInput(t *testing.T) {
 			l.refused(t, p, few(t, 1+strings.Count(test.name, "is a node")), test.want...)
 		})
 	}
-	t.Run("too few hosts", func(t *testing.T) { l.refused(t, with(t), few(t, 4), "4 nodes", "names 2") })
+	t.Run("too few hosts", func(t *testing.T) { l.refused(t, with(t), few(t, 4), "4 nodes", "names 2", "remedy: --nodes 2") })
 	t.Run("no such host", func(t *testing.T) {
 		p := with(t)
 		p.c.HostsFile = filepath.Join(t.TempDir(), "hosts.yaml")
@@ -99,6 +104,70 @@ func TestBadInput(t *testing.T) {
 	})
 }
 
+// One machine that the hosts file names twice is told from two, before anything
+// is started, by doctor as by a run; namespaces of one machine are two.
+func TestSameMachine(t *testing.T) {
+	l := needLab(t)
+	p := l.provider(t, 2)
+	p.c.Home = t.TempDir()
+	os.MkdirAll(filepath.Join(p.c.Home, ".ssh"), 0o700)
+	for _, name := range []string{"id_ed25519", "known_hosts"} {
+		os.WriteFile(filepath.Join(p.c.Home, ".ssh", name), must(os.ReadFile(filepath.Join(l.home, ".ssh", name))), 0o600)
+	}
+	os.WriteFile(filepath.Join(p.c.Home, ".ssh", "config"), []byte("Host twin\n HostName "+l.hosts[0].addr+"\n"), 0o600)
+	text := string(must(os.ReadFile(p.c.HostsFile))) + "  - name: h1-again\n    address: twin\n"
+	os.WriteFile(p.c.HostsFile, []byte(text), 0o644)
+	want := "h1 and h1-again are the same machine"
+	l.refused(t, p, few(t, 3), want, "remedy", "once in the hosts file")
+	if a := p.Probe(t.Context(), few(t, 3)); a.Err == nil || !strings.Contains(a.Err.Error(), want) {
+		t.Errorf("what can be done there: %v", a.Err)
+	}
+	if a := p.Probe(t.Context(), few(t, 2)); a.Err != nil {
+		t.Errorf("two namespaces: %v", a.Err)
+	}
+	rs, err := l.provider(t, 2).remotes(2)
+	if err == nil {
+		err = each(rs, func(r *remote) error { defer r.hangUp(); return r.connect(t.Context()) })
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Clones of one machine may have the same boot and namespace, but not the same addresses.
+	if a, b := strings.Fields(rs[0].facts.network), strings.Fields(rs[1].facts.network); len(a) != 4 || len(b) != 4 || a[0] != b[0] || a[1] == b[1] || a[2] == b[2] {
+		t.Errorf("the machines are told apart by %q and %q", a, b)
+	}
+	for _, m := range l.hosts[:2] {
+		m.sh(t, "rm -rf /var/tmp/chaos-0")
+	}
+	found := Doctor(t.Context(), "", p.c)
+	if slices.ContainsFunc(found, func(f Finding) bool { return f.Name == "h1 kernel" }) {
+		t.Error("the doctor has looked around twice at once on one machine")
+	}
+	wrong := slices.DeleteFunc(found, func(f Finding) bool { return f.Err == nil })
+	if len(wrong) != 1 || !strings.Contains(wrong[0].Err.Error(), want) {
+		t.Errorf("once is enough: %v", wrong)
+	}
+	for _, m := range l.hosts[:2] {
+		if left := m.sh(t, "ls -d /var/tmp/chaos-* 2>/dev/null || true"); left != "" {
+			t.Errorf("the doctor left %s on %s", left, m.spec.Name)
+		}
+	}
+}
+
+// Hosts are one where all that is known of their networks is the same.
+func TestApart(t *testing.T) {
+	host := func(name, network string) *remote {
+		return &remote{e: entry{name: name}, facts: facts{network: network}}
+	}
+	a, clone, unknown := host("a", "boot net 1 2"), host("clone", "boot net 3 2"), host("x", "")
+	if err := apart([]*remote{a, clone, unknown, unknown}); err != nil {
+		t.Error(err)
+	}
+	if err := apart([]*remote{a, clone, host("b", "boot net 1 2")}); err == nil || !strings.Contains(err.Error(), "a and b") {
+		t.Errorf("taken: %v", err)
+	}
+}
+
 func must(b []byte, err error) []byte {
 	if err != nil {
 		panic(err)
@@ -116,34 +185,44 @@ func userLine(more []string) []string {
 	return []string{"user: root"}
 }
 
-// A server whose key is unknown or has changed is never logged in to.
+// A server whose key is unknown or has changed is never logged in to, be it the
+// host or one on the way there.
 func TestBadHostKey(t *testing.T) {
 	l := needLab(t)
 	known := filepath.Join(l.home, ".ssh", "known_hosts")
-	good := must(os.ReadFile(known))
-	other := strings.TrimSpace(string(ssh.MarshalAuthorizedKey(drawSigner(t, "ed25519").PublicKey())))
-	lines := strings.SplitAfter(string(good), "\n")
-	for name, test := range map[string]struct {
-		first string
-		want  []string
-	}{
-		"unknown": {"", []string{"10.84.0.1:22 is unknown", "add this line to " + known, strings.TrimSpace(lines[0])}},
-		"changed": {"10.84.0.1 " + other + "\n", []string{"CHANGED", "known_hosts:1", ssh.FingerprintSHA256(l.hosts[0].key.PublicKey())}},
-		"revoked": {"@revoked * " + strings.SplitN(lines[0], " ", 2)[1], []string{"revoked", "known_hosts:1"}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			home := t.TempDir()
-			os.MkdirAll(filepath.Join(home, ".ssh"), 0o700)
-			os.WriteFile(filepath.Join(home, ".ssh", "id_ed25519"), must(os.ReadFile(filepath.Join(l.home, ".ssh", "id_ed25519"))), 0o600)
-			os.WriteFile(filepath.Join(home, ".ssh", "known_hosts"), []byte(test.first+strings.Join(lines[1:], "")), 0o600)
-			p := l.provider(t, 1)
-			p.c.Home = home
-			var want []string
-			for _, w := range test.want {
-				want = append(want, strings.ReplaceAll(w, known, filepath.Join(home, ".ssh", "known_hosts")))
-			}
-			l.refused(t, p, few(t, 1), want...)
-		})
+	lines := strings.SplitAfter(string(must(os.ReadFile(known))), "\n")
+	stranger := drawSigner(t, "ed25519").PublicKey()
+	for name, host := range map[string]int{"": 0, " gate": 3} {
+		m := l.hosts[host]
+		shown := m.key.PublicKey()
+		for what, test := range map[string]struct {
+			line string // in the place of the right one
+			want []string
+		}{
+			"unknown": {"", []string{m.addr + ":22 is unknown", "add this line to", strings.TrimSpace(lines[host])}},
+			"changed": {knownhosts.Line([]string{m.addr}, stranger) + "\n", []string{m.addr + ":22 has CHANGED",
+				fmt.Sprintf("known_hosts:%d", host+1), ssh.FingerprintSHA256(stranger), ssh.FingerprintSHA256(shown)}},
+			"revoked": {"@revoked * " + string(ssh.MarshalAuthorizedKey(shown)), []string{m.addr, "revoked", fmt.Sprintf("known_hosts:%d", host+1)}},
+		} {
+			t.Run(what+name, func(t *testing.T) {
+				home := t.TempDir()
+				os.MkdirAll(filepath.Join(home, ".ssh"), 0o700)
+				os.WriteFile(filepath.Join(home, ".ssh", "id_ed25519"), must(os.ReadFile(filepath.Join(l.home, ".ssh", "id_ed25519"))), 0o600)
+				now := slices.Clone(lines)
+				now[host] = test.line
+				known := filepath.Join(home, ".ssh", "known_hosts")
+				os.WriteFile(known, []byte(strings.Join(now, "")), 0o600)
+				p := l.provider(t, 1)
+				if host > 0 {
+					p = l.provider(t, 1, "jump: root@"+m.addr)
+				}
+				p.c.Home = home
+				l.refused(t, p, few(t, 1), append(test.want, known)...)
+				if after := string(must(os.ReadFile(known))); after != strings.Join(now, "") {
+					t.Errorf("the known hosts were changed: %s", after)
+				}
+			})
+		}
 	}
 }
 

@@ -1,9 +1,13 @@
 package ssh
 
 import (
+	"crypto/sha256"
 	"debug/elf"
 	endian "encoding/binary"
+	"errors"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -57,6 +61,49 @@ func TestBinaries(t *testing.T) {
 	}
 	if _, err := bs.read(filepath.Join(dir, "none"), other); err == nil {
 		t.Error("a file that is not there was read")
+	}
+}
+
+// What arrived otherwise than it was sent is not put in its place, nor what is
+// there taken away; without sha256sum the size must do.
+func TestPlaced(t *testing.T) {
+	const sent = "the program"
+	sum := fmt.Sprintf("%x", sha256.Sum256([]byte(sent)))
+	poor := t.TempDir() // a PATH without sha256sum
+	for _, tool := range []string{"sh", "chmod", "mv", "wc", "find", "rm", "sha256sum"} {
+		path, err := exec.LookPath(tool)
+		if err == nil && tool != "sha256sum" {
+			err = os.Symlink(path, filepath.Join(poor, tool))
+		}
+		if err != nil && required("ssh") {
+			t.Fatal(err)
+		}
+		if err != nil {
+			t.Skip(err)
+		}
+	}
+	for _, test := range []struct {
+		name, arrived, path string
+		placed              bool
+	}{
+		{"whole", sent, os.Getenv("PATH"), true},
+		{"same size", "the pr0gram", os.Getenv("PATH"), false},
+		{"cut", "the prog", os.Getenv("PATH"), false},
+		{"whole, no sha256sum", sent, poor, true},
+		{"cut, no sha256sum", "the prog", poor, false},
+	} {
+		dir := t.TempDir()
+		upload, to := filepath.Join(dir, ".upload-x"), filepath.Join(dir, "chaos-x")
+		if err := errors.Join(os.WriteFile(upload, []byte(test.arrived), 0o600), os.WriteFile(to, []byte("before"), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command("sh", "-c", placeScript, "chaos", upload, to, sum, fmt.Sprint(len(sent)))
+		cmd.Env = []string{"PATH=" + test.path}
+		out, err := cmd.CombinedOutput()
+		there, _ := os.ReadFile(to)
+		if (err == nil) != test.placed || (string(there) == sent) != test.placed || !test.placed && string(there) != "before" {
+			t.Errorf("%s: %v, %s; now there is %q", test.name, err, out, there)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package ssh
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -49,17 +50,15 @@ func Clean(ctx context.Context, program string, c Config, dry bool) ([]Leftover,
 		byHost[r.id-1] = found
 		return err
 	})
-	return slices.Concat(byHost...), err
+	tidied := each(rs, func(r *remote) error { return r.tidy(ctx) }) // only now: hosts may share a file system, and so the program
+	return slices.Concat(byHost...), errors.Join(err, tidied)
 }
 
+// clean is all of it for one host but the program that it uses, which tidying up
+// takes away.
 func (r *remote) clean(ctx context.Context, dry bool) (out []Leftover, err error) {
 	ctx, cancel := context.WithTimeout(ctx, cleanWait)
 	defer cancel()
-	defer func() {
-		if e := r.tidy(ctx); err == nil {
-			err = e
-		}
-	}()
 	a, err := r.ask(ctx, request{Op: opFind})
 	if err != nil {
 		return nil, err
@@ -67,6 +66,8 @@ func (r *remote) clean(ctx context.Context, dry bool) (out []Leftover, err error
 	var remove []string
 	for _, l := range r.sort(a.Found) {
 		switch {
+		case l.kept == "" && l.Name == r.program:
+			out, r.fresh = append(out, l), !dry
 		case l.kept == "":
 			out, remove = append(out, l), append(remove, l.Name)
 		case l.Kind != string(programItem):

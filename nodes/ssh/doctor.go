@@ -39,38 +39,42 @@ func (p *Provider) examine(ctx context.Context) []Finding {
 	if err != nil {
 		return []Finding{{Name: "hosts file", Note: p.c.HostsFile, Err: err}}
 	}
-	byHost := make([][]Finding, len(rs))
-	reached := make([]bool, len(rs))
+	all := make([]*checkup, len(rs))
 	_ = each(rs, func(r *remote) error {
 		c := &checkup{r: r}
-		reached[r.id-1] = c.arrive(ctx)
-		byHost[r.id-1] = c.found
+		c.reached = c.arrive(ctx)
+		all[r.id-1] = c
 		return nil
 	})
 	var well []*remote
-	for i, r := range rs {
-		if reached[i] {
-			well = append(well, r)
+	for _, c := range all {
+		if c.reached {
+			well = append(well, c.r)
 		}
 	}
-	_ = each(rs, func(r *remote) error {
-		c := &checkup{r: r}
-		if reached[r.id-1] && ctx.Err() == nil {
-			c.examine(ctx, well)
+	same := apart(well)
+	_ = each(well, func(r *remote) error {
+		if same == nil && ctx.Err() == nil { // else they would find each other's traces
+			all[r.id-1].examine(ctx, well)
 		}
-		if err := r.tidy(context.WithoutCancel(ctx)); err != nil {
-			c.add("tidying up", "", err)
-		}
-		byHost[r.id-1] = append(byHost[r.id-1], c.found...)
 		return nil
 	})
-	out := slices.Concat(byHost...)
+	_ = each(rs, func(r *remote) error { // only now: hosts may share a file system, and so the program
+		if err := r.tidy(context.WithoutCancel(ctx)); err != nil {
+			all[r.id-1].add("tidying up", "", err)
+		}
+		return nil
+	})
+	var out []Finding
+	for _, c := range all {
+		out = append(out, c.found...)
+	}
 	if why := ctx.Err(); why != nil { // which every host tells
 		out = slices.DeleteFunc(out, func(f Finding) bool { return errors.Is(f.Err, why) })
 		return append(out, Finding{"hosts", "", errInterrupted})
 	}
-	if len(well) == len(rs) {
-		_, err := membersOf(rs)
+	if len(well) == len(rs) || same != nil {
+		_, err := membersOf(well)
 		out = append(out, Finding{"addresses", "every node has its own, and none is the harness's", err})
 	}
 	return out
@@ -78,8 +82,9 @@ func (p *Provider) examine(ctx context.Context) []Finding {
 
 // A checkup is one host's findings.
 type checkup struct {
-	r     *remote
-	found []Finding
+	r       *remote
+	reached bool
+	found   []Finding
 }
 
 // add notes a finding, and tells whether it is good.

@@ -25,6 +25,7 @@ var factsScript = strings.Join([]string{
 	`echo "os $(uname -s)"`,
 	`echo "machine $(uname -m)"`,
 	`echo "from $SSH_CONNECTION"`,
+	`echo "network" $( (cat /proc/sys/kernel/random/boot_id; readlink /proc/self/ns/net; grep -B1 LOCAL /proc/net/fib_trie | cksum) 2>/dev/null )`,
 	`d=$1`,
 	`[ -n "$d" ] || d=/var/tmp/chaos-$(id -u)`,
 	`echo "folder $d"`,
@@ -43,6 +44,7 @@ type facts struct {
 	arch    string     // as Go calls it; as uname does, where Go has no name
 	from    netip.Addr // the controller as the host sees it
 	at      netip.Addr // the host's address that it came to
+	network string     // names the host's network: two hosts with the same are one; "": not known
 	folder  string
 	trouble string // why the folder can't be used; "": it can
 	free    int64  // bytes, where the folder is; -1: not known
@@ -109,6 +111,10 @@ func (f *facts) take(key, value string) (err error) {
 	case "from": // SSH_CONNECTION: client, its port, server, its port
 		if len(words) == 4 {
 			f.from, f.at = parseAddr(words[0]), parseAddr(words[2])
+		}
+	case "network": // boot, namespace, checksum and size of the addresses: clones of a machine may share the first two
+		if len(words) == 4 {
+			f.network = value
 		}
 	case "folder":
 		f.folder = value

@@ -1,6 +1,7 @@
 package ssh
 
 import (
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -12,6 +13,7 @@ uid 1000
 os Linux
 machine aarch64
 from 192.0.2.9 50000 192.0.2.1 22
+network 0c8f4a net:[4026531840] 2978650993 447
 folder /var/tmp/chaos-1000
 free /dev/sda1 1000000 500000 500000 50% /
 sudo works
@@ -20,7 +22,7 @@ chaos-end
 `
 	f, err := parseFacts(said)
 	if err != nil || f.uid != 1000 || f.arch != "arm64" || f.from.String() != "192.0.2.9" || f.at.String() != "192.0.2.1" ||
-		f.free != 500000<<10 || f.sudo != "works" || f.sum != "abc" || f.folder != "/var/tmp/chaos-1000" {
+		f.free != 500000<<10 || f.sudo != "works" || f.sum != "abc" || f.network != "0c8f4a net:[4026531840] 2978650993 447" || f.folder != "/var/tmp/chaos-1000" {
 		t.Errorf("%+v, %v", f, err)
 	}
 	for name, change := range map[string]func(string) string{
@@ -35,6 +37,9 @@ chaos-end
 		if _, err := parseFacts(change(said)); err == nil {
 			t.Errorf("%s: taken", name)
 		}
+	}
+	if f, err = parseFacts(strings.Replace(said, "net:[4026531840] ", "", 1)); err != nil || f.network != "" {
+		t.Errorf("a network that is not known: %+v, %v", f, err)
 	}
 	if f, err = parseFacts(strings.Replace(said, "sudo works", "sudo sudo: a password is required", 1)); err != nil || f.sudo == "works" {
 		t.Errorf("%+v, %v", f, err)
@@ -57,6 +62,9 @@ func TestFactsScript(t *testing.T) {
 	}
 	if f.free < 0 {
 		t.Errorf("no free space in %s", out)
+	}
+	if space, err := os.Readlink("/proc/self/ns/net"); err == nil && !strings.Contains(f.network, space) {
+		t.Errorf("the network is %q, and its namespace %s", f.network, space)
 	}
 	out, err = exec.Command("sh", "-c", factsScript, "chaos", "/dev/null/x", "no", "none").Output()
 	if f, err2 := parseFacts(string(out)); err != nil || err2 != nil || f.trouble == "" {

@@ -131,9 +131,11 @@ func (i item) remove() error {
 		return errors.Join(endProcesses(i.Name, 0), removeRun(i.Name))
 	case tableItem:
 		return agent.DropTable(i.Name)
-	default:
-		return os.Remove(i.Name)
 	}
+	if err := os.Remove(i.Name); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 func readOwner(run string) (o owner) {

@@ -161,7 +161,7 @@ func (r *remote) asked(ctx context.Context, c *connection, q request) (a answer,
 	}
 	out, err := c.run(ctx, b, r.with(r.program, "host")...)
 	if err != nil {
-		return a, fmt.Errorf("ssh: %s: our program does not work there: %w%s", r.e.name, err, r.remedy(err))
+		return a, fmt.Errorf("ssh: %s: our program does not work there: %w%s", r.e.name, err, r.remedy(ctx, c, err))
 	}
 	if err := json.Unmarshal(out, &a); err != nil {
 		return a, fmt.Errorf("ssh: %s: our program answers %q", r.e.name, short(string(out)))
@@ -179,14 +179,18 @@ func (r *remote) with(words ...string) []string {
 
 // remedy knows the usual reasons why a program that was brought to a host does
 // not run.
-func (r *remote) remedy(err error) string {
-	var c *commandError
-	switch {
-	case !errors.As(err, &c):
+func (r *remote) remedy(ctx context.Context, conn *connection, err error) string {
+	var c, no *commandError
+	if !errors.As(err, &c) {
 		return ""
-	case c.status == 126:
+	}
+	if _, err := conn.run(ctx, nil, "test", "-f", r.program); errors.As(err, &no) {
+		return fmt.Sprintf("; %s is gone, which was there before: somebody cleaned up meanwhile; remedy: try again, and where hosts share a file system give each a folder: of its own in the hosts file", r.program)
+	}
+	switch c.status {
+	case 126:
 		return fmt.Sprintf("; remedy: if %s is mounted noexec, name another folder: in the hosts file", r.facts.folder)
-	case c.status == 127:
+	case 127:
 		return "; remedy: build chaos with CGO_ENABLED=0, so that it needs no libraries there"
 	}
 	return ""
@@ -350,7 +354,7 @@ func (r *remote) tidied(ctx context.Context, c *connection) error {
 	if r.fresh {
 		program = r.program
 	}
-	_, err := c.run(ctx, nil, "sh", "-c", `[ -z "$2" ] || rm -f "$2"; rmdir "$1/bin" "$1/runs" "$1" 2>/dev/null; true`, "chaos", r.facts.folder, program)
+	_, err := c.run(ctx, nil, "sh", "-c", `[ -z "$2" ] || rm -f "$2"; [ ! -e "$2" ] || exit 1; rmdir "$1/bin" "$1/runs" "$1" 2>/dev/null; true`, "chaos", r.facts.folder, program)
 	if err != nil {
 		return fmt.Errorf("ssh: %s: tidying up: %w", r.e.name, err)
 	}

@@ -76,7 +76,7 @@ func (p *Provider) remotes(count int) ([]*remote, error) {
 		return nil, err
 	}
 	if count > len(entries) {
-		return nil, fmt.Errorf("ssh: %d nodes need as many hosts, and %s names %d", count, p.c.HostsFile, len(entries))
+		return nil, fmt.Errorf("ssh: %d nodes need as many hosts, and %s names %d; remedy: --nodes %d, or list more hosts", count, p.c.HostsFile, len(entries), len(entries))
 	}
 	if count > 0 {
 		entries = entries[:count]
@@ -145,6 +145,9 @@ func (p *Provider) probe(ctx context.Context, count int) (a nodes.Abilities, err
 		answers[r.id-1], err = r.ask(ctx, request{Op: opLook})
 		return err
 	})
+	if err == nil {
+		_, err = membersOf(rs) // told here, before there is a run's folder
+	}
 	if err != nil {
 		return a, err
 	}
@@ -272,6 +275,9 @@ func (l *launch) tell() {
 // membersOf are the nodes as they see each other and as the harness names them.
 // It refuses addresses that a run could not live with.
 func membersOf(rs []*remote) ([]nodes.Member, error) {
+	if err := apart(rs); err != nil {
+		return nil, err
+	}
 	var out []nodes.Member
 	owners := map[netip.Addr]*remote{}
 	for _, r := range rs {
@@ -299,6 +305,21 @@ func membersOf(rs []*remote) ([]nodes.Member, error) {
 		return nil, errors.New("ssh: the hosts file gives hosts different ports, but the probes of links need one for all; remedy: say ports in defaults")
 	}
 	return out, nil
+}
+
+// apart refuses hosts that share one network, whatever they are called: what
+// happens to one node would happen to the other, and agents of one run would
+// take each other's rules away.
+func apart(rs []*remote) error {
+	met := map[string]*remote{}
+	for _, r := range rs {
+		if twin := met[r.facts.network]; twin != nil && r.facts.network != "" {
+			return fmt.Errorf("ssh: %s and %s are the same machine, with one network: it can be the host of one node only; remedy: name every machine once in the hosts file; containers and network namespaces with an SSH server each are hosts of their own",
+				twin.e.name, r.e.name)
+		}
+		met[r.facts.network] = r
+	}
+	return nil
 }
 
 func (l *launch) probePort() int { return l.remotes[0].e.ports + portCount - 1 }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -51,11 +52,15 @@ func works(t *testing.T, p *Provider, count int) nodes.Abilities {
 func TestJump(t *testing.T) {
 	l := needLab(t)
 	works(t, l.provider(t, 2, "jump: root@10.84.0.4"), 2)
-	reached(t, l.provider(t, 1, "jump: root@10.84.0.3,root@10.84.0.4:22"))
+	for jump, last := range map[string]string{"none": labSelf, "root@10.84.0.4": "10.84.0.4", "root@10.84.0.4,root@10.84.0.3:22": "10.84.0.3"} {
+		if from := reached(t, l.provider(t, 1, "jump: "+jump)); from != last {
+			t.Errorf("by %s it is reached from %s", jump, from)
+		}
+	}
 }
 
-// reached logs in to the only host.
-func reached(t *testing.T, p *Provider) {
+// reached logs in to the only host, and tells where that sees us come from.
+func reached(t *testing.T, p *Provider) string {
 	t.Helper()
 	rs, err := p.remotes(1)
 	if err != nil {
@@ -69,6 +74,11 @@ func reached(t *testing.T, p *Provider) {
 	if out, err := c.run(t.Context(), []byte("in"), "cat"); err != nil || string(out) != "in" {
 		t.Errorf("it says %q, %v", out, err)
 	}
+	f, err := c.learn(t.Context(), rs[0].e, "")
+	if err != nil {
+		t.Error(err)
+	}
+	return f.from.String()
 }
 
 // A plain user with sudo can do everything, and leaves nothing of root's.
@@ -234,6 +244,12 @@ func TestEncryptedKey(t *testing.T) {
 		serveAgent(t, private)
 		reached(t, p)
 	})
+	t.Run("an agent that is not to be asked", func(t *testing.T) {
+		p := l.provider(t, 1, "key: "+path, "agent: false")
+		p.dialer.keys.ask = func(context.Context, string) ([]byte, error) { return nil, errors.New("there is no terminal") }
+		serveAgent(t, private)
+		l.refused(t, p, few(t, 1), path+" is encrypted", "there is no terminal")
+	})
 	t.Run("only in an agent", func(t *testing.T) {
 		p := l.provider(t, 1, "agent: true")
 		p.c.Home = t.TempDir()
@@ -306,19 +322,21 @@ func TestUpload(t *testing.T) {
 		}
 		r.hangUp()
 	}
-	for _, m := range []*labMachine{l.hosts[0], last} { // one that was damaged is brought again
-		m.sh(t, "for f in /var/tmp/chaos-0/bin/*; do echo >> $f; done")
-	}
-	for _, r := range []*remote{rs[0], rs[labHosts-1]} {
-		if err := r.connect(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := r.ask(t.Context(), request{Op: opFind}); err != nil {
-			t.Error(err)
-		}
-		r.hangUp()
-		if got := strings.Fields(l.hosts[r.id-1].sh(t, "cd /var/tmp/chaos-0/bin; sha256sum *")); !strings.Contains(got[1], got[0][:32]) {
-			t.Errorf("a damaged program stays: %v", got)
+	// One that was damaged is brought again, though its size be right.
+	for _, damage := range []string{"echo >> $f", "printf x | dd of=$f bs=1 seek=4096 conv=notrunc 2>/dev/null"} {
+		for _, r := range []*remote{rs[0], rs[labHosts-1]} {
+			m := l.hosts[r.id-1]
+			m.sh(t, "for f in /var/tmp/chaos-0/bin/*; do "+damage+"; done")
+			if err := r.connect(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := r.ask(t.Context(), request{Op: opFind}); err != nil {
+				t.Error(err)
+			}
+			r.hangUp()
+			if got := strings.Fields(m.sh(t, "cd /var/tmp/chaos-0/bin; sha256sum *")); !strings.Contains(got[1], got[0][:32]) {
+				t.Errorf("a program that was damaged by %s stays: %v", damage, got)
+			}
 		}
 	}
 }
@@ -398,11 +416,110 @@ func TestDoctor(t *testing.T) {
 	check(l.provider(t, 1, "folder: "+l.hosts[0].spec.Dir+"/small/y"), "h1 disk space", "h1 program")
 	check(l.provider(t, 1, "port: 24"), "h1 connection")
 	q := l.provider(t, 2)
-	l.hosts[0].sh(t, "nft 'table ip wall { chain in { type filter hook input priority 0; ip saddr "+l.hosts[1].addr+" drop; }; }'")
+	end := l.wall(t, l.hosts[0], l.hosts[1])
 	check(q, "h1 way to the others", "h2 way to the others")
-	l.hosts[0].sh(t, "nft delete table ip wall")
+	end()
 	if f := Doctor(t.Context(), "", Config{HostsFile: "/there/is/none"}); len(f) != 1 || f[0].Err == nil {
 		t.Errorf("no hosts file: %v", f)
+	}
+}
+
+// Hosts that share a file system don't take each other's program away, how long
+// ever one of them looks around.
+func TestSharedFolder(t *testing.T) {
+	l := needLab(t)
+	folder := filepath.Join(l.dir, "shared")
+	p := l.provider(t, 3, "folder: "+folder)
+	end := l.wall(t, l.hosts[0], l.hosts[1]) // these look for long
+	var wrong []string
+	for _, f := range Doctor(t.Context(), "", p.c) {
+		if f.Err != nil {
+			wrong = append(wrong, f.Name)
+		}
+	}
+	end()
+	if want := []string{"h1 way to the others", "h2 way to the others"}; !slices.Equal(wrong, want) {
+		t.Errorf("wrong are %q, want %q", wrong, want)
+	}
+	if _, err := os.Stat(folder); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the doctor left %s: %v", folder, err)
+	}
+	works(t, p, 2)
+	rs, err := p.remotes(1)
+	if err == nil {
+		err = rs[0].connect(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rs[0].hangUp()
+	l.hosts[0].sh(t, "cd "+folder+"/bin && echo x >chaos-older")
+	if left, err := Clean(t.Context(), "", p.c, false); err != nil || len(left) < 3+1 { // ours on each, the older one on one or more
+		t.Errorf("clean took %v, %v", left, err)
+	}
+	if _, err := os.Stat(folder); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("clean left %s: %v", folder, err)
+	}
+	if _, err := rs[0].ask(t.Context(), request{Op: opFind}); err == nil || !strings.Contains(err.Error(), "cleaned up meanwhile") || !strings.Contains(err.Error(), "folder:") {
+		t.Errorf("a program that is gone: %v", err)
+	}
+}
+
+// wall makes one machine drop what comes from another, until what it returns is called.
+func (l *lab) wall(t *testing.T, at, from *labMachine) (end func()) {
+	t.Helper()
+	at.sh(t, "nft 'table ip wall { chain in { type filter hook input priority 0; ip saddr "+from.addr+" drop; }; }'")
+	return func() { at.sh(t, "nft delete table ip wall") }
+}
+
+// Files that can't be brought home stay on the host, and it is told where, until
+// clean takes them.
+func TestUnfetched(t *testing.T) {
+	l := needLab(t)
+	p, o, m := l.provider(t, 1), few(t, 1), l.hosts[0]
+	var saying sync.Mutex
+	var told []string
+	o.Log = func(line string) {
+		saying.Lock()
+		defer saying.Unlock()
+		told = append(told, line)
+	}
+	c, err := p.Launch(t.Context(), nodestest.Talker{}, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	home := filepath.Join(o.Dir, "nodes", "n1")
+	if err := errors.Join(os.RemoveAll(home), os.WriteFile(home, nil, 0o644)); err != nil { // a file, where the folder is to be
+		t.Fatal(err)
+	}
+	run := strings.TrimSpace(m.sh(t, "ls -d /var/tmp/chaos-0/runs/*"))
+	if err := c.Close(t.Context()); err != nil || !strings.Contains(strings.Join(told, "\n"), "the files stay on h1 in "+run+" until chaos clean") {
+		t.Errorf("closed: %v, and told %q", err, told)
+	}
+	if files := m.sh(t, "ls "+run+"/n1"); !strings.Contains(files, "log.txt") || !m.bare(t) {
+		t.Errorf("of the run %s there are files %q, tables %q, agents %v", run, files, m.tables(t), m.processes(t, true))
+	}
+	m.sh(t, "rm "+run+"/owner.json; find "+run+" -exec touch -d '1 hour ago' {} +") // as if we were long gone
+	if left, err := Clean(t.Context(), "", p.c, false); err != nil || !slices.ContainsFunc(left, func(l Leftover) bool { return l.Name == run }) {
+		t.Errorf("clean took %v, %v", left, err)
+	}
+}
+
+// Clean takes uploads that broke off, and neither one that may be under way nor
+// what is no run's.
+func TestCleanKeeps(t *testing.T) {
+	l := needLab(t)
+	p, m := l.provider(t, 1), l.hosts[0]
+	m.sh(t, "rm -rf /var/tmp/chaos-0; cd /var/tmp && umask 077 && mkdir -p chaos-0/bin chaos-0/runs/theirs chaos-0/runs/kit-0123456z-h1 && cd chaos-0 && "+
+		"echo x | tee runs/theirs/file bin/.upload-old bin/.upload-new && touch -d '1 hour ago' bin/.upload-old runs/theirs/file runs/*")
+	defer m.sh(t, "rm -rf /var/tmp/chaos-0")
+	left, err := Clean(t.Context(), "", p.c, false)
+	if err != nil || len(left) != 1 || left[0].Name != "/var/tmp/chaos-0/bin/.upload-old" {
+		t.Errorf("clean took %v, %v", left, err)
+	}
+	const want = "bin\nbin/.upload-new\nruns\nruns/kit-0123456z-h1\nruns/theirs\nruns/theirs/file\n"
+	if got := m.sh(t, "cd /var/tmp/chaos-0 && find bin runs | sort"); got != want {
+		t.Errorf("there is\n%swant\n%s", got, want)
 	}
 }
 

@@ -1,0 +1,204 @@
+package docker
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/api/types/volume"
+
+	"chaos/nodes"
+)
+
+// fakeEngine answers as an engine would, what the test wants; DOCKER_HOST leads to it.
+func fakeEngine(t *testing.T, answer func(method, path, filters string) any) {
+	t.Helper()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Api-Version", "1.44")
+		w.Header().Set("Content-Type", "application/json")
+		_, path, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/") // without the version
+		if a := answer(r.Method, path, r.URL.Query().Get("filters")); a == nil {
+			w.WriteHeader(http.StatusNoContent)
+		} else if err := json.NewEncoder(w).Encode(a); err != nil {
+			t.Error(err)
+		}
+	}))
+	t.Cleanup(s.Close)
+	t.Setenv("DOCKER_HOST", "tcp://"+s.Listener.Addr().String())
+}
+
+// An engine that says that it has removed a thing, and has not, is not believed.
+func TestCleanLooksAgain(t *testing.T) {
+	labels := map[string]string{labelRun: "a run", labelOwner: owner{thisMachine(), "1@0"}.String(), labelProject: "p"}
+	for _, keeps := range []string{"", kindContainer, kindVolume, kindNetwork} {
+		t.Run("keeps "+keeps, func(t *testing.T) {
+			removed := map[string]bool{}
+			there := func(kind string) bool { return !removed[kind] || keeps == kind }
+			fakeEngine(t, func(method, path, _ string) any {
+				kind := strings.TrimSuffix(strings.Split(path, "/")[0], "s")
+				if method == http.MethodDelete {
+					removed[kind] = true
+					return nil
+				}
+				switch {
+				case path == "containers/json" && there(kind):
+					return []container.Summary{{ID: "c1", Names: []string{"/p-n1"}, Labels: labels}}
+				case path == "volumes" && there(kind):
+					return volume.ListResponse{Volumes: []volume.Volume{{Name: "p-n1", Labels: labels}}}
+				case path == "networks" && there(kind):
+					return []network.Summary{{Network: network.Network{ID: "w1", Name: "p", Labels: labels}}}
+				}
+				return nothing(path)
+			})
+			found, err := Clean(t.Context(), Config{}, false)
+			if len(found) != 3 || len(removed) != 3 {
+				t.Errorf("found %v, removed %v", found, removed)
+			}
+			if keeps == "" {
+				if err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			says(t, "clean", err, "still there: "+keeps+" p")
+			if n := strings.Count(fmt.Sprint(err), "still there"); n != 1 {
+				t.Errorf("%d things are said to be there: %v", n, err)
+			}
+		})
+	}
+}
+
+// A machine's state is what the engine shows, whatever was asked for.
+func TestMachineProof(t *testing.T) {
+	var state *container.State
+	fakeEngine(t, func(string, string, string) any { return container.InspectResponse{State: state} })
+	m := machine{&box{e: testEngine(t), id: "c1", name: "p-n1", node: 1}}
+	runs, frozen, down := &container.State{Running: true}, &container.State{Running: true, Paused: true}, &container.State{Status: "exited"}
+	for _, test := range []struct {
+		name  string
+		is    *container.State // nil: the engine does not say
+		asked nodes.MachineState
+		holds []bool // of each proof
+	}{
+		{"runs", runs, nodes.MachineState{}, []bool{true, true}},
+		{"runs, not frozen", runs, nodes.MachineState{Frozen: true}, []bool{true, false}},
+		{"runs, not down", runs, nodes.MachineState{Down: true}, []bool{false}},
+		{"frozen", frozen, nodes.MachineState{Frozen: true}, []bool{true, true}},
+		{"frozen, not thawed", frozen, nodes.MachineState{}, []bool{true, false}},
+		{"down", down, nodes.MachineState{Down: true}, []bool{true}},
+		{"down, not back", down, nodes.MachineState{}, []bool{false, true}},
+		{"down, not frozen", down, nodes.MachineState{Frozen: true}, []bool{false, false}},
+		{"unknown", nil, nodes.MachineState{}, []bool{false, false}},
+		{"unknown, not frozen", nil, nodes.MachineState{Frozen: true}, []bool{false, false}},
+		{"unknown, not down", nil, nodes.MachineState{Down: true}, []bool{false}},
+	} {
+		state = test.is
+		proofs := m.Prove(t.Context(), test.asked)
+		if len(proofs) != len(test.holds) {
+			t.Errorf("%s: %v", test.name, proofs)
+			continue
+		}
+		for i, p := range proofs {
+			if p.Holds != test.holds[i] {
+				t.Errorf("%s: %+v", test.name, p)
+			}
+		}
+	}
+}
+
+// A container counts as thawed, or frozen, when the engine shows it so, and not
+// when it says that it did it.
+func TestFreezeIsSeen(t *testing.T) {
+	asked := 0
+	fakeEngine(t, func(method, path, _ string) any {
+		if method == http.MethodPost {
+			asked++
+			return nil
+		}
+		return container.InspectResponse{State: &container.State{Running: true, Paused: asked < 3}}
+	})
+	if err := testEngine(t).freeze(t.Context(), "c1", false); err != nil || asked != 3 {
+		t.Errorf("asked %d times: %v", asked, err)
+	}
+	says(t, "freeze", testEngine(t).freeze(t.Context(), "c1", true), "does not make it frozen=true")
+}
+
+// nothing is what an engine that has nothing lists.
+func nothing(path string) any {
+	if path == "volumes" {
+		return volume.ListResponse{}
+	}
+	return []any{}
+}
+
+// A run removes what it made, and not what another harness, or another run of
+// this one, made by the same name.
+func TestRemovesOnlyItsOwn(t *testing.T) {
+	mine := map[string]string{labelRun: "a run", labelOwner: self().String(), labelProject: "p"}
+	others := map[string]string{labelRun: "a run", labelOwner: owner{"elsewhere", "5@6"}.String(), labelProject: "p"}
+	later := map[string]string{labelRun: "another run", labelOwner: self().String(), labelProject: "p"}
+	var removed []string
+	fakeEngine(t, func(method, path, _ string) any {
+		switch {
+		case method == http.MethodDelete:
+			removed = append(removed, path)
+			return nil
+		case path == "networks" && len(removed) == 0:
+			return []network.Summary{{Network: network.Network{ID: "mine", Name: "p", Labels: mine}},
+				{Network: network.Network{ID: "others", Name: "p", Labels: others}}, {Network: network.Network{ID: "later", Name: "p", Labels: later}}}
+		}
+		return nothing(path)
+	})
+	s := &set{e: testEngine(t), project: "p", labels: mine}
+	if err := s.remove(t.Context()); err != nil || !slices.Equal(removed, []string{"networks/mine"}) {
+		t.Errorf("removed %v, %v", removed, err)
+	}
+}
+
+// A network of somebody else that has the project's name is left alone: engines
+// would take the name a second time.
+func TestForeignNetwork(t *testing.T) {
+	name := "p"
+	fakeEngine(t, func(_, path, filters string) any {
+		if path == "networks" && strings.Contains(filters, "name") { // it has no label of ours
+			return []network.Summary{{Network: network.Network{ID: "theirs", Name: name}}}
+		}
+		return nothing(path)
+	})
+	p := New("", Config{Project: "p"})
+	_, err := p.nameSet(t.Context(), testEngine(t), "", "a run")
+	says(t, "a name that is taken", err, "network p", "not ours", "--project")
+	name = "p2" // engines look for what is within a name
+	if _, err := p.nameSet(t.Context(), testEngine(t), "", "a run"); err != nil {
+		t.Error(err)
+	}
+}
+
+// A container without a network of its own is none to hurt: all that shares the
+// network would suffer, the engine's machine itself.
+func TestSidecarOfMachine(t *testing.T) {
+	for mode, refused := range map[container.NetworkMode]bool{"host": true, "container:other": true, "bridge": false} {
+		fakeEngine(t, func(_, path, _ string) any {
+			if path == "containers/web/json" {
+				in := network.EndpointSettings{IPAddress: netip.MustParseAddr("10.1.2.3")}
+				return container.InspectResponse{ID: "c1", State: &container.State{Running: true}, HostConfig: &container.HostConfig{NetworkMode: mode},
+					NetworkSettings: &container.NetworkSettings{Networks: map[string]*network.EndpointSettings{"w": &in}}}
+			}
+			return nothing(path)
+		})
+		p := New("", Config{Sidecars: map[nodes.ID]string{1: "web"}})
+		_, _, err := p.beside(t.Context(), testEngine(t), "", nodes.Options{Nodes: 1})
+		if refused {
+			says(t, string(mode), err, "web", "no network of its own", string(mode))
+		} else if err != nil {
+			t.Errorf("%s: %v", mode, err)
+		}
+	}
+}
