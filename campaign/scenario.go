@@ -15,7 +15,7 @@ import (
 //	# Breaks: election-safety
 //	{ the plan }
 //	----
-//	no violation
+//	sound nodes: no violation
 type Scenario struct {
 	About  []string // the head's lines of prose
 	Defect string   // the defect that the plan was shrunk from; may be empty
@@ -24,7 +24,7 @@ type Scenario struct {
 }
 
 // soundWord is what every scenario ends with: what a sound system makes of it.
-const soundWord = "----\nno violation\n"
+const soundWord = "----\nsound nodes: no violation\n"
 
 // Encode writes the scenario.
 func (s Scenario) Encode() []byte {
