@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -19,6 +20,7 @@ import (
 
 func newReproCommand() *cobra.Command {
 	var out, bundle, binary string
+	var with []string
 	c := &cobra.Command{
 		Use:   "repro RUN",
 		Short: "Pack a run's plan and this program, to reproduce it anywhere",
@@ -28,7 +30,7 @@ one command in it. For a bug in the program, pack the program that has it.
 
 A plan fixes what is done to whom and when, not how threads interleave: a rare
 violation may need several runs.`,
-		Example: "  chaos repro latest --bundle /tmp/repro\n  cd /tmp/repro && docker-compose up --build --exit-code-from control",
+		Example: "  chaos repro latest --bundle /tmp/repro\n  cd /tmp/repro && docker-compose up --build --exit-code-from control\n  chaos repro latest --bundle /tmp/repro --with ./etcd",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return usageError{errors.New("repro takes one argument: a run (latest, the name of its folder, or a path)")}
@@ -39,7 +41,7 @@ violation may need several runs.`,
 			if bundle == "" {
 				return usageError{errors.New("repro needs --bundle DIR, the folder to make; without Docker, chaos run --plan RUN/plan.json reproduces a run here")}
 			}
-			if err := makeBundle(out, args[0], bundle, binary); err != nil {
+			if err := makeBundle(out, args[0], bundle, binary, with); err != nil {
 				return err
 			}
 			fmt.Fprintf(c.OutOrStdout(), "%s reproduces %s:\n  cd %s && docker-compose up --build --exit-code-from control\n", bundle, args[0], bundle)
@@ -49,6 +51,7 @@ violation may need several runs.`,
 	c.Flags().StringVar(&out, "out", runsRoot, "folder of run folders")
 	c.Flags().StringVar(&bundle, "bundle", "", "the folder to make")
 	c.Flags().StringVar(&binary, "binary", "", "the program to pack, a static one for Linux; default: this one")
+	c.Flags().StringSliceVar(&with, "with", nil, "static programs to pack beside it: a system under test that is not ours")
 	return c
 }
 
@@ -59,7 +62,7 @@ const bundleREADME = `This folder reproduces the chaos run %s (%s, %d nodes, see
 `
 
 // makeBundle writes the folder: compose file, plan, build file, program, README.
-func makeBundle(root, name, bundle, binary string) error {
+func makeBundle(root, name, bundle, binary string, with []string) error {
 	folder, err := findRun(root, name)
 	if err == nil {
 		err = refuseOld(bundle)
@@ -69,6 +72,9 @@ func makeBundle(root, name, bundle, binary string) error {
 	}
 	plan, err := campaign.ReadPlan(filepath.Join(folder, results.PlanFile))
 	if err != nil {
+		return usageError{err}
+	}
+	if err := packable(plan.Spec.System, with); err != nil {
 		return usageError{err}
 	}
 	if real, err := filepath.EvalSymlinks(folder); err == nil {
@@ -98,10 +104,10 @@ func makeBundle(root, name, bundle, binary string) error {
 		b    []byte
 	}{
 		{"docker-compose.yml", []byte(compose)},
-		{"Dockerfile", []byte(docker.Dockerfile)},
+		{"Dockerfile", []byte(docker.Dockerfile(len(with) > 0))},
 		{filepath.Join("plan", results.PlanFile), plan.Encode()},
 		{"README.md", fmt.Appendf(nil, bundleREADME, filepath.Base(folder), plan.Spec.System, plan.Spec.Nodes, plan.Seed)},
-		{".dockerignore", []byte("*\n!chaos\n")},
+		{".dockerignore", []byte("*\n!chaos\n!bin\n")},
 	} {
 		path := filepath.Join(bundle, f.name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -111,7 +117,30 @@ func makeBundle(root, name, bundle, binary string) error {
 			return err
 		}
 	}
+	for _, f := range with {
+		to := filepath.Join(bundle, "bin", filepath.Base(f))
+		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+			return err
+		}
+		if err := copyProgram(f, to); err != nil {
+			return err
+		}
+	}
 	return copyProgram(packed, filepath.Join(bundle, "chaos"))
+}
+
+// packable tells what keeps a bundle from running the system: nobody downloads
+// anything for it.
+func packable(system string, with []string) error {
+	if len(with) == 0 && !slices.Contains(names(simulated()), system) {
+		return fmt.Errorf("the run is of %s, which is not our program: pack a static build of it with --with FILE", system)
+	}
+	for _, f := range with {
+		if err := docker.CheckExtra(f, runtime.GOARCH); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // refuseOld refuses a folder that is there: what is in it is not ours.

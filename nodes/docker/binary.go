@@ -109,11 +109,19 @@ func readContent(source, target string) (c content, err error) {
 	return content{source, target, hex.EncodeToString(h.Sum(nil)), n}, nil
 }
 
+// CheckExtra tells why a file can't go into an image beside our program.
+func CheckExtra(file, arch string) error {
+	if err := checkBinary(file, arch); err != nil {
+		return UnfitError{file, fmt.Errorf("docker: --with %s: %w: give a static Linux program", file, err)}
+	}
+	return nil
+}
+
 // extras reads the programs that go into an image beside ours.
 func extras(files []string, arch string) (out []content, err error) {
 	for _, f := range files {
-		if err := checkBinary(f, arch); err != nil {
-			return nil, UnfitError{f, fmt.Errorf("docker: --with %s: %w: give a static Linux program", f, err)}
+		if err := CheckExtra(f, arch); err != nil {
+			return nil, err
 		}
 		c, err := readContent(f, "bin/"+filepath.Base(f))
 		if err != nil {

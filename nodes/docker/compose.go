@@ -12,8 +12,15 @@ import (
 //go:embed compose.yml
 var Compose string
 
-// Dockerfile builds the image of a folder that has the program beside it.
-const Dockerfile = "FROM scratch\nCOPY chaos /chaos\nENTRYPOINT [\"/chaos\"]\n"
+// Dockerfile builds the image of a folder that has the program beside it, and in
+// bin other programs where there are any.
+func Dockerfile(others bool) string {
+	bin := ""
+	if others {
+		bin = "COPY bin/ /bin/\n"
+	}
+	return "FROM scratch\n" + bin + "COPY chaos /chaos\nENTRYPOINT [\"/chaos\"]\n"
+}
 
 // BundleCompose is the compose file of a folder that reproduces one run: its
 // image, of a name of its own, is built from that folder.
