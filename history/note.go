@@ -27,6 +27,10 @@ const CrashPoint = "crash point: "
 // side: a promise of the protocol was broken, as what follows says.
 const Invariant = "invariant: "
 
+// Damage begins what a node of ours says last when it refuses to start, since its
+// own disk does not hold what it had made durable.
+const Damage = "its own disk is damaged: "
+
 // The phases of a run, in order.
 const (
 	WarmUp  = "warm-up"

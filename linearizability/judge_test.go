@@ -175,6 +175,9 @@ func TestJudge(t *testing.T) {
 			p.note(history.Info, history.Phase, history.Note{Phase: history.Settle})
 			return p
 		}, Unknown, "final reads", "never came to its final reads"},
+		{"a disk that lost what was durable", func() *tape {
+			return incident("exit: process 7 ended: exit status 2\nlistening\nchaos: its own disk is damaged: replica: snapshot-7a is missing: the journal begins behind it\n")
+		}, Invalid, "incidents", "lost what it had made durable, and ended"},
 		{"panic", func() *tape { return incident("panic: raft: n3: truncating at 4 below commit index 9") }, Invalid, "incidents", "truncating at 4"},
 		{"panic with stacks", func() *tape {
 			return incident("panic: process 7 ended: exit status 2\nlistening\npanic: raft: n3: truncating at 5\n\ngoroutine 1:\nmain.main()")

@@ -244,8 +244,10 @@ func quorate(windows, group []history.Window) bool {
 	return true
 }
 
-// incidents: a node that ended in a panic found its own invariant broken; any
-// other end that nobody asked for leaves the run in doubt.
+// incidents: a node that ended in a panic found its own invariant broken, and one
+// that refuses what its disk holds lost what it had promised, since no fault of a
+// live run hurts a disk. Any other end that nobody asked for leaves the run in
+// doubt: a disk may be full, a port taken.
 func incidents(h history.History) Verdict {
 	v := Verdict{Checker: "incidents", Outcome: Valid, Reason: "no node ended unasked"}
 	for _, e := range h.Events {
@@ -266,8 +268,13 @@ func incidents(h history.History) Verdict {
 			outcome = Invalid
 			reason = fmt.Sprintf("%s ended in a panic at %s: %s", n.Node, place(e), text)
 		}
+		if _, text, is := strings.Cut(n.Detail, history.Damage); is {
+			outcome = Invalid
+			text, _, _ = strings.Cut(text, "\n")
+			reason = fmt.Sprintf("%s lost what it had made durable, and ended at %s: %s", n.Node, place(e), text)
+		}
 		v.Story = append(v.Story, reason)
-		if outcome == Invalid {
+		if outcome == Invalid && v.Outcome != Invalid { // the first tells enough
 			v.Story = append(v.Story, faultsBetween(h, e.Index, e.Index)...)
 			v.Story = append(v.Story, "Key "+enumerate(keysBetween(h, e.Index, e.Index), keysTold)+": in use meanwhile.")
 		}

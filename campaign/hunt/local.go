@@ -27,7 +27,7 @@ const (
 var kinds = [][]string{
 	{},
 	{"--nodes", "4", "--faults", "kill,pause,partition,lossy,duplicate"},
-	{"--nodes", "3", "--faults", "kill,pause,partition", "--snapshot-entries", "20"},
+	{"--nodes", "3", "--faults", "kill,partition", "--snapshot-entries", "5"},
 	{"--faults", "kill,pause,partition,wan,reorder"},
 	{"--nodes", "6", "--faults", "partition,swizzle,slow,kill"},
 }

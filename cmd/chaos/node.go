@@ -18,6 +18,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"chaos/history"
 	"chaos/nodes"
 	"chaos/nodes/consensus"
 	"chaos/nodes/replica"
@@ -189,7 +190,11 @@ func serveNode[M, R any](ctx context.Context, f *nodeFlags, o consensus.Options,
 	}
 	stop := context.AfterFunc(ctx, func() { time.AfterFunc(stopTimeout, func() { os.Exit(0) }) })
 	defer stop()
-	return replica.Serve(ctx, s)
+	err = replica.Serve(ctx, s)
+	if damage := (*replica.Damage)(nil); errors.As(err, &damage) {
+		return fmt.Errorf("%s%w", history.Damage, err)
+	}
+	return err
 }
 
 // waitTime is how long a request waits for its answer at the node.

@@ -46,12 +46,18 @@ func checksum(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
 // that meets it must not start: what it promised may be gone.
 type Damage struct {
 	File   string
-	Offset int64
+	Offset int64 // missing: the file is not there
 	Reason string
 }
 
+// missing is the Offset of a Damage whose file is not there.
+const missing = -1
+
 // Error names file and offset.
 func (d *Damage) Error() string {
+	if d.Offset == missing {
+		return fmt.Sprintf("replica: %s is missing: %s", d.File, d.Reason)
+	}
 	return fmt.Sprintf("replica: %s is damaged at offset %d: %s", d.File, d.Offset, d.Reason)
 }
 

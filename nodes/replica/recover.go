@@ -67,7 +67,7 @@ func (j *Journal) open(r *Recovered) error {
 	}
 	if !slices.ContainsFunc(names, isSegment) {
 		if count > 0 {
-			return fmt.Errorf("replica: the node started %d times, and its journal is gone", count)
+			return &Damage{"the journal", missing, fmt.Sprintf("the node started %d times", count)}
 		}
 		err = j.Restart(0, nil)
 	} else {

@@ -149,7 +149,7 @@ func (j *Journal) loadSnapshot(names []string, r *Recovered) (*consensus.Snapsho
 		}
 	}
 	if j.Mark() > 0 && (newest == nil || newest.Index < j.Mark()) {
-		return nil, errors.Join(bad, fmt.Errorf("replica: the journal begins behind the snapshot at %d, and there is none so new", j.Mark()))
+		return nil, errors.Join(bad, &Damage{snapshotName(j.Mark()), missing, "the journal begins behind it, and there is none so new"})
 	}
 	// At once, since a new snapshot may get the name of one of them.
 	for _, name := range stale {
