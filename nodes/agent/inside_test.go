@@ -4,11 +4,14 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -132,5 +135,72 @@ func TestProbesAreForgotten(t *testing.T) {
 	p.mark(5, func(*probeRecord) { t.Error("a forgotten probe arrived") })
 	if s := p.look(watching{Nonce: 5}, 9); s != (seen{}) {
 		t.Errorf("a forgotten probe was seen: %+v", s)
+	}
+}
+
+// Drops of an earlier fault prove nothing of a later one.
+func TestOnlyNewDropsCount(t *testing.T) {
+	p := &prober{probes: map[uint64]*probeRecord{}}
+	w := watching{Nonce: 1}
+	p.expect(w, 5)
+	for counter, dropped := range map[uint64]uint64{4: 0, 5: 0, 6: 1, 9: 4} {
+		if s := p.look(w, counter); s.Passed || s.Before != 5 || s.Dropped != dropped {
+			t.Errorf("the counter went from 5 to %d: %+v", counter, s)
+		}
+	}
+}
+
+// What was drawn once is never drawn again, so nothing old is taken for new.
+func TestNoncesDiffer(t *testing.T) {
+	if a, b := nonce(), nonce(); a == b {
+		t.Errorf("two probes are called %d", a)
+	}
+	if a, b := newNonce(), newNonce(); a == b || len(a) != 2*doorNonce {
+		t.Errorf("two greetings are called %s and %s", a, b)
+	}
+}
+
+// The number of a group that is gone may be anybody's: who bears it now is spared.
+func TestKillSparesAnHeir(t *testing.T) {
+	sleep, err := exec.LookPath("sleep")
+	if err != nil {
+		t.Skip(err)
+	}
+	exited := func(n *node) error {
+		select {
+		case <-n.exits:
+			return nil
+		case <-time.After(4 * killWait):
+			return errors.New("no exit is told")
+		}
+	}
+	for what, c := range map[string]struct {
+		seconds string
+		end     func(*node) error
+	}{
+		"killed": {"60", (*node).kill},
+		"ended":  {"0", exited},
+	} {
+		n := newNode(1, func(string) {})
+		defer n.spawn.close()
+		if err := n.prepare(&nodes.Exec{Path: sleep, Args: []string{c.seconds}}, t.TempDir()); err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(n.start(), c.end(n)); err != nil {
+			t.Fatal(err)
+		}
+		heir := exec.Command(sleep, "60")
+		heir.SysProcAttr = childAttributes()
+		if err := heir.Start(); err != nil {
+			t.Fatal(err)
+		}
+		n.proc.pid = heir.Process.Pid
+		if err := n.kill(); err != nil {
+			t.Error(err)
+		}
+		heir.Process.Signal(syscall.SIGTERM)
+		if err := heir.Wait(); err == nil || err.Error() != "signal: terminated" {
+			t.Errorf("%s: a stranger that has the number now ended by %v", what, err)
+		}
 	}
 }
