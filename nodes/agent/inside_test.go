@@ -3,6 +3,7 @@ package agent
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -157,6 +159,43 @@ func TestNoncesDiffer(t *testing.T) {
 	}
 	if a, b := newNonce(), newNonce(); a == b || len(a) != 2*doorNonce {
 		t.Errorf("two greetings are called %s and %s", a, b)
+	}
+}
+
+// A shownMachine shows what a test says.
+type shownMachine bool
+
+func (m shownMachine) Bring(ctx context.Context, s nodes.MachineState) ([]nodes.Proof, error) {
+	return m.Prove(ctx, s), nil
+}
+
+func (m shownMachine) Prove(context.Context, nodes.MachineState) []nodes.Proof {
+	return []nodes.Proof{{What: "the machine", Holds: bool(m), How: "as the test says"}}
+}
+
+// A machine that is away silences its own links and no other, and only as long
+// as it is seen to be away.
+func TestOnlyWhoIsAwayIsSilent(t *testing.T) {
+	all := []nodes.Link{{From: 1, To: 2}, {From: 3, To: 1}, {From: nodes.Clients, To: 2}, {From: 3, To: nodes.Clients}}
+	for _, seen := range []bool{true, false} {
+		f := &Fleet{}
+		for id := range nodes.ID(3) {
+			f.hosts = append(f.hosts, &host{Host: Host{Self: nodes.Member{ID: id + 1}, Machine: shownMachine(seen)}, away: id+1 == 2})
+		}
+		f.wanted.Add("machine", []nodes.Effect{{Kind: nodes.MachineFrozen, Node: 2}})
+		proofs, pending := f.silenced(t.Context(), all)
+		if want := []nodes.Link{all[1], all[3]}; !slices.Equal(pending, want) {
+			t.Errorf("left to be probed: %v, not %v", pending, want)
+		}
+		for _, l := range []nodes.Link{all[0], all[2]} {
+			if p, ok := proofs[l]; !ok || p.Holds != seen || p.What != linkName(l) {
+				t.Errorf("the machine is seen to be away: %v, and %+v", seen, p)
+			}
+		}
+		f.wanted.Remove("machine")
+		if proofs, _ := f.silenced(t.Context(), all[:1]); proofs[all[0]].Holds {
+			t.Errorf("nobody wants the machine to be away, and its links are proven: %v", proofs)
+		}
 	}
 }
 
