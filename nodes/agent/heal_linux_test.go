@@ -286,6 +286,36 @@ func TestChangeFindsTheLapse(t *testing.T) {
 	proven(t, "the cut that did not lapse", ev, err)
 }
 
+// A node that somebody wakes behind our back is a lapse of what froze it, and of
+// nothing else; it is found by the next beat, told, and mended.
+func TestWokenNodeIsALapse(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, 2)
+	f := l.fleet(lease, nil)
+	ctx := context.Background()
+	for name, effects := range map[string][]nodes.Effect{
+		"pause": {{Kind: nodes.Frozen, Node: 2}}, "other": {{Kind: nodes.Frozen, Node: 1}}, "cut": {cut(1, 2)},
+	} {
+		ev, err := f.Apply(ctx, name, effects)
+		proven(t, name, ev, err)
+	}
+	for _, pid := range children(l.agent(2).Process.Pid) {
+		must(t, wake(pid))
+	}
+	if i := await(t, "a lapse", f.Incidents()); i.Kind != "lapse" || i.Node != 2 || !strings.Contains(i.Detail, "awake") {
+		t.Errorf("got the incident %+v", i)
+	}
+	ev, err := f.Verify(ctx, "pause")
+	must(t, err)
+	if len(ev.Gaps) != 1 || len(ev.Failures()) != 1 {
+		t.Errorf("the lapse is not told, or not mended: %+v", ev)
+	}
+	for _, name := range []string{"other", "cut"} {
+		ev, err = f.Verify(ctx, name)
+		proven(t, name+", which did not lapse", ev, err)
+	}
+}
+
 // A late beat finds the elements gone.
 func TestLateBeatFindsTheLapse(t *testing.T) {
 	t.Parallel()

@@ -118,6 +118,9 @@ func TestJudge(t *testing.T) {
 		{delayed, nodes.Observation{Passed: true, Took: 14 * time.Millisecond}, false},
 		{delayed, nodes.Observation{Took: time.Second}, false},
 		{nodes.LinkState{Cut: true, Delay: 1}, nodes.Observation{Dropped: 1}, true},
+		{nodes.LinkState{}, nodes.Observation{Passed: true, Took: 14 * time.Millisecond, Was: delayed}, true},
+		{nodes.LinkState{}, nodes.Observation{Passed: true, Took: 15 * time.Millisecond, Was: delayed}, false}, // it is still there
+		{nodes.LinkState{Delay: 1}, nodes.Observation{Passed: true, Took: 15 * time.Millisecond, Was: delayed}, true},
 	} {
 		c.seen.Link = l
 		if p := judge(c.state, c.seen); p.Holds != c.holds || !strings.HasPrefix(p.What, "n1→n2 ") {
