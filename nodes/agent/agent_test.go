@@ -54,6 +54,8 @@ func TestKeyAndSoleController(t *testing.T) {
 		}
 	}
 	h.Key = o.Key
+	stranger, _ := serve(t, o) // who shows no key takes nobody's place
+	stranger.Write([]byte(`{"id":1,"op":"hello",`))
 	stream, ended := serve(t, o)
 	first, err := agent.Connect(t.Context(), stream, h, nil)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -151,6 +152,20 @@ func TestOnlyNewDropsCount(t *testing.T) {
 	for counter, dropped := range map[uint64]uint64{4: 0, 5: 0, 6: 1, 9: 4} {
 		if s := p.look(w, counter); s.Passed || s.Before != 5 || s.Dropped != dropped {
 			t.Errorf("the counter went from 5 to %d: %+v", counter, s)
+		}
+	}
+}
+
+// A request to an agent that is gone already finds it lost, as one that was under
+// way does: no gap of its own, and no error of who asked.
+func TestCallOfALostAgent(t *testing.T) {
+	here, there := net.Pipe()
+	defer there.Close()
+	c := &Controller{conn: newLineConn(here), pending: map[uint64]chan answer{}}
+	c.conn.close(io.EOF)
+	for range 64 { // some of which still find room in the queue of lines
+		if _, err := c.call(t.Context(), request{Op: opBeat}); !errors.Is(err, errLost) || !errors.Is(err, io.EOF) {
+			t.Fatalf("asking an agent that is gone: %v", err)
 		}
 	}
 }
