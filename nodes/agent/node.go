@@ -135,7 +135,7 @@ func (n *node) wait(p *process, r *os.File) {
 	if err != nil {
 		p.end = err.Error()
 	}
-	p.gone.Store(len(group(p.pid)) == 0)
+	p.gone.Store(errors.Is(syscall.Kill(-p.pid, 0), syscall.ESRCH))
 	close(p.done)
 	select {
 	case <-pumped:
