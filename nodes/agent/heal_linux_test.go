@@ -131,24 +131,62 @@ func TestStreamEndHeals(t *testing.T) {
 	}
 }
 
+// greetAndCut is what a controller says to the agent of n2 that is to cut n1 off.
+func greetAndCut(lease time.Duration) (hello, links string) {
+	return fmt.Sprintf(`{"id":1,"op":"hello","hello":{"version":1,"run":"lab","lease":%d,"self":{"ID":"n2","Host":"10.77.0.2"},"probe":7719,`+
+			`"view":[{"ID":"n1","Host":"10.77.0.1"},{"ID":"n2","Host":"10.77.0.2"}]}}`+"\n", lease),
+		`{"id":2,"op":"links","links":[{"link":{"From":"n1","To":"n2"},"state":{"Cut":true}}]}` + "\n"
+}
+
+// hasTable waits until n2 has our table.
+func (l *lab) hasTable() {
+	l.t.Helper()
+	for until := time.Now().Add(enough); !slices.Contains(l.tables(2), "chaos_lab"); time.Sleep(time.Millisecond) {
+		if time.Now().After(until) {
+			l.t.Fatal("the table did not appear")
+		}
+	}
+}
+
 // A controller that goes silent without closing its stream.
 func TestSilenceHeals(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, 2)
 	raw, err := l.open(2)
 	must(t, err)
-	hello := `{"id":1,"op":"hello","hello":{"version":1,"run":"lab","lease":300000000,"self":{"ID":"n2","Host":"10.77.0.2"},"probe":7719,` +
-		`"view":[{"ID":"n1","Host":"10.77.0.1"},{"ID":"n2","Host":"10.77.0.2"}]}}` + "\n"
-	links := `{"id":2,"op":"links","links":[{"link":{"From":"n1","To":"n2"},"state":{"Cut":true}}]}` + "\n"
+	hello, links := greetAndCut(300 * time.Millisecond)
 	_, err = raw.Write([]byte(hello + links))
 	must(t, err)
-	for until := time.Now().Add(enough); !slices.Contains(l.tables(2), "chaos_lab"); time.Sleep(time.Millisecond) {
-		if time.Now().After(until) {
-			t.Fatal("the table did not appear")
-		}
-	}
+	l.hasTable()
 	l.noTable(2)
 	raw.Close()
+}
+
+// What an agent that was killed leaves behind its successor takes away at once,
+// even where it has nothing to cut itself.
+func TestSuccessorClears(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, 2)
+	hello, links := greetAndCut(time.Hour) // no time limit helps
+	for _, say := range []string{hello + links, hello} {
+		raw, err := l.open(2)
+		must(t, err)
+		defer raw.Close()
+		_, err = raw.Write([]byte(say))
+		must(t, err)
+		if say == hello {
+			l.noTable(2)
+			continue
+		}
+		l.hasTable()
+		must(t, l.agent(2).Process.Kill())
+		for until := time.Now().Add(enough); stateOf(l.agent(2).Process.Pid) != "Z" && stateOf(l.agent(2).Process.Pid) != ""; time.Sleep(time.Millisecond) {
+			if time.Now().After(until) {
+				t.Fatal("the agent lives on")
+			}
+		}
+		l.hasTable() // it takes a successor, or a lease
+	}
 }
 
 // foreign makes a table that is not ours, with a timed set like ours.

@@ -87,3 +87,33 @@ func TestWeatherLeavesOtherLinksAlone(t *testing.T) {
 	ev, err = f.Revert(ctx, "weather")
 	proven(t, "revert", ev, err)
 }
+
+// What is under way on a delayed link when that is healed arrives, and at once.
+func TestHealLetsGoWhatWaits(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, 2)
+	f := l.fleet(lease, nil)
+	ctx := context.Background()
+	ev, err := f.Apply(ctx, "slow", []nodes.Effect{{Kind: nodes.Delayed, From: 1, To: 2, Delay: 2 * time.Second}})
+	proven(t, "slow", ev, err)
+	var in, out net.PacketConn
+	l.in(l.hosts[2], func() { in, err = net.ListenPacket("udp", address(2)+":0") })
+	must(t, err)
+	defer in.Close()
+	l.in(l.hosts[1], func() { out, err = net.ListenPacket("udp", address(1)+":0") })
+	must(t, err)
+	defer out.Close()
+	const sent = 10
+	for range sent {
+		_, err = out.WriteTo([]byte("x"), in.LocalAddr())
+		must(t, err)
+	}
+	ev, err = f.Revert(ctx, "slow")
+	proven(t, "revert", ev, err)
+	must(t, in.SetReadDeadline(time.Now().Add(enough)))
+	for i := range sent {
+		if _, _, err := in.ReadFrom(make([]byte, 1)); err != nil {
+			t.Fatalf("%d of %d packets that waited were let go: %v", i, sent, err)
+		}
+	}
+}
