@@ -37,7 +37,9 @@ func newFamily(t *testing.T, role string) *family {
 	f := &family{t: t, reports: make(chan agent.Report, 10)}
 	stream, _ := serve(t, agent.ServeOptions{})
 	var err error
-	f.c, err = agent.Connect(t.Context(), stream, hello(), func(r agent.Report) { f.reports <- r })
+	h := hello()
+	h.Lease = time.Hour // no beat mends what the test does
+	f.c, err = agent.Connect(t.Context(), stream, h, func(r agent.Report) { f.reports <- r })
 	must(t, err)
 	file := filepath.Join(t.TempDir(), "child")
 	e := sleeper()
@@ -114,14 +116,16 @@ func TestFreezeIsOfAllThatRuns(t *testing.T) {
 	for _, role := range []string{"node", "hollow"} {
 		t.Run(role, func(t *testing.T) {
 			f := newFamily(t, role)
-			if !f.brings(asleep) || !f.proves(asleep) || f.proves(awake) {
-				t.Fatal("the family was not frozen")
+			f.until("the family is frozen", func() bool { return f.brings(asleep) })
+			if !f.proves(asleep) || f.proves(awake) {
+				t.Fatal("the family is not proven to be frozen")
 			}
 			f.shows(f.child, "T")
 			must(t, wake(f.child))
 			f.until("the child is awake", func() bool { return threadsOf(f.child) != "" && !f.proves(asleep) })
-			if !f.brings(awake) || !f.proves(awake) || f.proves(asleep) {
-				t.Fatal("the family was not woken")
+			f.until("the family is awake", func() bool { return f.brings(awake) })
+			if !f.proves(awake) || f.proves(asleep) {
+				t.Fatal("the family is not proven to be awake")
 			}
 			must(t, stop(f.child))
 			must(t, stop(f.node))
