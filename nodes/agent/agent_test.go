@@ -26,6 +26,7 @@ func serve(t *testing.T, o agent.ServeOptions) (io.ReadWriteCloser, <-chan error
 	here, there := net.Pipe()
 	ended := make(chan error, 1)
 	go func() { ended <- agent.Serve(context.Background(), there, o) }()
+	here.SetDeadline(time.Now().Add(3 * enoughTime)) // no test hangs where an agent does
 	t.Cleanup(func() { here.Close() })
 	return here, ended
 }
@@ -48,11 +49,13 @@ func TestKeyAndSoleController(t *testing.T) {
 		if _, err := agent.Connect(t.Context(), stream, h, nil); err == nil || !strings.Contains(err.Error(), "key") {
 			t.Errorf("the key %q: %v", wrong, err)
 		}
-		if <-ended == nil {
+		if await(t, "the refusal", ended) == nil {
 			t.Errorf("the key %q: the agent says nothing", wrong)
 		}
 	}
 	h.Key = o.Key
+	stranger, _ := serve(t, o) // who shows no key takes nobody's place
+	stranger.Write([]byte(`{"id":1,"op":"hello",`))
 	stream, ended := serve(t, o)
 	first, err := agent.Connect(t.Context(), stream, h, nil)
 	if err != nil {
@@ -68,7 +71,7 @@ func TestKeyAndSoleController(t *testing.T) {
 	if err := first.Close(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if err := <-ended; err != nil {
+	if err := await(t, "the end after a farewell", ended); err != nil {
 		t.Errorf("after a farewell: %v", err)
 	}
 	stream, _ = serve(t, o)
@@ -129,7 +132,7 @@ func TestNodeLife(t *testing.T) {
 	}
 	// The stream just ends: no farewell.
 	stream.Close()
-	if err := <-ended; err != nil && !errors.Is(err, io.ErrClosedPipe) {
+	if err := await(t, "the end after the stream's", ended); err != nil && !errors.Is(err, io.ErrClosedPipe) {
 		t.Error(err)
 	}
 	if p, err := os.FindProcess(last); err == nil && alive(p) {
@@ -167,7 +170,7 @@ func TestUnaskedExitIsReported(t *testing.T) {
 			t.Fatal(err)
 		}
 		tellNode(t, addr, word)
-		r := <-reports
+		r := await(t, "the report of "+word, reports)
 		if r.Kind != "exit" || r.Panic != wantPanic || r.Node != 1 || !strings.Contains(r.Detail, "exit status") {
 			t.Errorf("%s: %+v", word, r)
 		}
@@ -212,7 +215,7 @@ func TestGarbageEndsTheStream(t *testing.T) {
 		if name == "cut off" {
 			stream.Close()
 		}
-		if err := <-ended; err == nil {
+		if err := await(t, name, ended); err == nil {
 			t.Errorf("%s: the agent ended well", name)
 		}
 	}
@@ -237,7 +240,7 @@ func TestUnknownRequestsAreAnswered(t *testing.T) {
 	if failed != 5 {
 		t.Errorf("%d requests failed, 5 should", failed)
 	}
-	if err := <-ended; err != nil {
+	if err := await(t, "the end after a farewell", ended); err != nil {
 		t.Error(err)
 	}
 }

@@ -175,7 +175,7 @@ func (f *Fleet) one(h *host, do func(*Controller, nodes.NodeState) ([]nodes.Proo
 		return []nodes.Proof{{What: h.Self.ID.String(), How: errLost.Error()}}, nil
 	}
 	if h.isAway() {
-		return []nodes.Proof{{What: h.Self.ID.String(), How: "its machine is down or frozen"}}, nil
+		return []nodes.Proof{{What: h.Self.ID.String(), How: "its machine is wanted down or frozen"}}, nil
 	}
 	proofs, err := do(c, f.wanted.Node(h.Self.ID))
 	if errors.Is(err, errLost) {
@@ -199,7 +199,7 @@ func linksOf(effects []nodes.Effect) (out []nodes.Link) {
 func (f *Fleet) prove(ctx context.Context, named []nodes.Link, ev *nodes.Evidence) error {
 	wanted := f.wanted.Links()
 	all := append(slices.Clone(named), f.others(named)...)
-	proofs, pending := f.silenced(all)
+	proofs, pending := f.silenced(ctx, all)
 	for round := 0; round < probeRounds && len(pending) > 0; round++ {
 		seen, err := f.links.Probe(ctx, pending)
 		if err != nil {

@@ -153,7 +153,12 @@ func (c *Controller) call(ctx context.Context, r request) (answer, error) {
 	c.mu.Unlock()
 	defer c.forget(r.ID)
 	if err := c.conn.send(r); err != nil {
-		return answer{}, err
+		select {
+		case <-c.conn.done:
+			return answer{}, fmt.Errorf("agent: %s: %w: %w", r.Op, errLost, err)
+		default:
+			return answer{}, err
+		}
 	}
 	select {
 	case a := <-got:

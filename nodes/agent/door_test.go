@@ -2,6 +2,7 @@ package agent_test
 
 import (
 	"archive/tar"
+	"bufio"
 	"bytes"
 	"compress/gzip"
 	"context"
@@ -12,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -63,7 +65,7 @@ func TestDoorKey(t *testing.T) {
 		if d != nil {
 			d.Close()
 		}
-		if end := <-ended; (end == nil) == (c.host != c.controller && c.host != "") {
+		if end := await(t, "the host's end", ended); (end == nil) == (c.host != c.controller && c.host != "") {
 			t.Errorf("host %q, controller %q: the host ended with %v", c.host, c.controller, end)
 		}
 	}
@@ -90,6 +92,71 @@ func TestDoorStrangers(t *testing.T) {
 	if _, err := agent.OpenDoor(ctx, here, ""); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a silent host: %v", err)
 	}
+}
+
+// TestDoorEcho: who only says again what it was told knows no key, nor does who
+// heard the key proven in another greeting.
+func TestDoorEcho(t *testing.T) {
+	const key = "a key of sixteen"
+	host := "chaos door 1 00112233445566778899aabbccddeeff\n"
+	refused := func(what string, reply func(nonce, proof string) string) {
+		here, there := sockets(t)
+		go func() {
+			io.WriteString(there, host)
+			line, _ := bufio.NewReader(there).ReadString('\n')
+			nonce, proof, _ := strings.Cut(strings.TrimSpace(line), " ")
+			io.WriteString(there, reply(nonce, proof)+"\n")
+			there.(*net.TCPConn).CloseWrite()
+		}()
+		if _, err := agent.OpenDoor(t.Context(), here, key); err == nil || !strings.Contains(err.Error(), "does not know the key") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	refused("an echo", func(_, proof string) string { return proof })
+	refused("an echo of all", func(nonce, proof string) string { return nonce + " " + proof })
+
+	// One greeting goes well, and somebody hears all of it.
+	here, there := sockets(t)
+	atHost, atOurs := &listened{Conn: there}, &listened{Conn: here}
+	ended := make(chan error, 2)
+	go func() { ended <- agent.ServeDoor(t.Context(), atHost, agent.ServeOptions{Key: key}) }()
+	d, err := agent.OpenDoor(t.Context(), atOurs, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Close()
+	await(t, "the host's end", ended)
+	said := atOurs.lines() // a host's greeting and its proof
+	host = said[0]
+	refused("a host's proof of another greeting", func(string, string) string { return strings.TrimSpace(said[1]) })
+	here, there = sockets(t)
+	go func() { ended <- agent.ServeDoor(t.Context(), there, agent.ServeOptions{Key: key}) }()
+	io.WriteString(here, atHost.lines()[0])
+	here.(*net.TCPConn).CloseWrite()
+	if err := await(t, "the host's end", ended); err == nil || !strings.Contains(err.Error(), "key is wrong") {
+		t.Errorf("a controller's proof of another greeting: %v", err)
+	}
+}
+
+// A listened is a stream of which somebody hears what comes.
+type listened struct {
+	net.Conn
+	mu    sync.Mutex
+	heard bytes.Buffer
+}
+
+func (l *listened) Read(b []byte) (int, error) {
+	n, err := l.Conn.Read(b)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.heard.Write(b[:n])
+	return n, err
+}
+
+func (l *listened) lines() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.SplitAfter(l.heard.String(), "\n")
 }
 
 func TestDoorDial(t *testing.T) {
@@ -181,11 +248,11 @@ func TestDoorEnds(t *testing.T) {
 		t.Fatalf("%+v, %v", s, err)
 	}
 	d.Close()
-	<-ended
+	await(t, "the host's end", ended)
 	if err := syscall.Kill(s.Node, 0); !errors.Is(err, syscall.ESRCH) {
 		t.Errorf("the node lives on behind a closed door: %v", err)
 	}
-	<-c.Done()
+	await(t, "the controller's end", c.Done())
 }
 
 func TestDoorFetch(t *testing.T) {

@@ -15,10 +15,6 @@ const (
 	lease  = 10 * time.Second
 )
 
-func cut(from, to nodes.ID) nodes.Effect {
-	return nodes.Effect{Kind: nodes.Cut, From: from, To: to}
-}
-
 func proven(t *testing.T, what string, ev nodes.Evidence, err error) {
 	t.Helper()
 	must(t, err)

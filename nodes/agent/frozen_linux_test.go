@@ -59,8 +59,10 @@ func (m *sleepingMachine) Prove(_ context.Context, s nodes.MachineState) []nodes
 }
 
 // stateOf is the letter by which the system shows a process's state; "": it is gone.
-func stateOf(pid int) string {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+func stateOf(pid int) string { return statOf(fmt.Sprintf("/proc/%d/stat", pid)) }
+
+func statOf(path string) string {
+	b, err := os.ReadFile(path)
 	if err != nil {
 		return ""
 	}
@@ -126,7 +128,7 @@ func TestMachineSleepsLong(t *testing.T) {
 		}
 	}
 	must(t, f.Close(ctx))
-	for i := range f.Incidents() {
+	for _, i := range rest(t, "incidents", f.Incidents()) {
 		if i.Kind != "lapse" || i.Node != 2 {
 			t.Errorf("told: %+v", i)
 		}
@@ -177,5 +179,67 @@ func TestAgentSleepsLong(t *testing.T) {
 				t.Fatalf("process %d lives on", pid)
 			}
 		}
+	}
+}
+
+// A killedMachine is a machine of the lab that goes down with its agent, whose
+// node the kernel takes along, and comes back without a trace of what it had.
+type killedMachine struct {
+	l    *lab
+	id   nodes.ID
+	down bool
+}
+
+func (m *killedMachine) Bring(ctx context.Context, s nodes.MachineState) ([]nodes.Proof, error) {
+	if s.Down && !m.down {
+		must(m.l.t, m.l.agent(m.id).Process.Kill())
+	}
+	m.down = s.Down
+	for until := time.Now().Add(enough); ; time.Sleep(time.Millisecond) {
+		if p := m.Prove(ctx, s); p[0].Holds || time.Now().After(until) {
+			return p, nil
+		}
+	}
+}
+
+func (m *killedMachine) Prove(_ context.Context, s nodes.MachineState) []nodes.Proof {
+	state := stateOf(m.l.agent(m.id).Process.Pid)
+	gone := state == "" || state == "Z"
+	return []nodes.Proof{{What: m.id.String(), Holds: m.down == s.Down && (gone || !s.Down), How: fmt.Sprintf("its agent's state is %q", state)}}
+}
+
+// TestMachineGetsItsLinks: a machine that was away while the links changed has
+// what is wanted of them when it is back: the new ones, and not the old ones.
+func TestMachineGetsItsLinks(t *testing.T) {
+	t.Parallel()
+	for kind, machine := range map[nodes.EffectKind]func(l *lab) agent.Machine{
+		nodes.MachineFrozen: func(l *lab) agent.Machine { return &sleepingMachine{l: l, id: 2} },
+		nodes.MachineDown:   func(l *lab) agent.Machine { return &killedMachine{l: l, id: 2} },
+	} {
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t, 3)
+			f := l.fleet(time.Hour, func(o *agent.FleetOptions) { o.Hosts[1].Machine = machine(l) }) // no beat mends what is missing
+			open, closed := l.wire(3, 2), l.wire(1, 2)
+			ctx := context.Background()
+			ev, err := f.Apply(ctx, "old", []nodes.Effect{cut(3, 2)})
+			proven(t, "old cut", ev, err)
+			ev, err = f.Apply(ctx, "machine", []nodes.Effect{{Kind: kind, Node: 2}})
+			proven(t, "machine", ev, err)
+			ev, err = f.Apply(ctx, "new", []nodes.Effect{cut(1, 2)})
+			proven(t, "new cut, of a machine that is away", ev, err)
+			ev, err = f.Revert(ctx, "old")
+			proven(t, "old cut taken away", ev, err)
+			ev, err = f.Revert(ctx, "machine")
+			proven(t, "machine back", ev, err)
+			ev, err = f.Verify(ctx, "new")
+			proven(t, "new cut", ev, err)
+			if !passes(t, open.from, open.to, enough) {
+				t.Error("the way is closed still that was opened meanwhile")
+			}
+			if passes(t, closed.from, closed.to, quiet) {
+				t.Error("the way is open that was closed meanwhile")
+			}
+		})
 	}
 }

@@ -2,6 +2,7 @@ package agent_test
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"slices"
 	"strings"
@@ -86,7 +87,7 @@ func TestLostAgentComesBack(t *testing.T) {
 	proven(t, "freeze of n1", ev, err)
 	must(t, l.agent(2).Process.Kill())
 	for range 2 {
-		if i := <-f.Incidents(); i.Kind != "agent-lost" || i.Node != 2 {
+		if i := await(t, "agent-lost", f.Incidents()); i.Kind != "agent-lost" || i.Node != 2 {
 			t.Fatalf("got the incident %+v", i)
 		}
 	}
@@ -130,45 +131,94 @@ func TestStreamEndHeals(t *testing.T) {
 	}
 }
 
+// greetAndCut is what a controller says to the agent of n2 that is to cut n1 off.
+func greetAndCut(lease time.Duration) (hello, links string) {
+	return fmt.Sprintf(`{"id":1,"op":"hello","hello":{"version":1,"run":"lab","lease":%d,"self":{"ID":"n2","Host":"10.77.0.2"},"probe":7719,`+
+			`"view":[{"ID":"n1","Host":"10.77.0.1"},{"ID":"n2","Host":"10.77.0.2"}]}}`+"\n", lease),
+		`{"id":2,"op":"links","links":[{"link":{"From":"n1","To":"n2"},"state":{"Cut":true}}]}` + "\n"
+}
+
+// hasTable waits until n2 has our table.
+func (l *lab) hasTable() {
+	l.t.Helper()
+	for until := time.Now().Add(enough); !slices.Contains(l.tables(2), "chaos_lab"); time.Sleep(time.Millisecond) {
+		if time.Now().After(until) {
+			l.t.Fatal("the table did not appear")
+		}
+	}
+}
+
 // A controller that goes silent without closing its stream.
 func TestSilenceHeals(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, 2)
 	raw, err := l.open(2)
 	must(t, err)
-	hello := `{"id":1,"op":"hello","hello":{"version":1,"run":"lab","lease":300000000,"self":{"ID":"n2","Host":"10.77.0.2"},"probe":7719,` +
-		`"view":[{"ID":"n1","Host":"10.77.0.1"},{"ID":"n2","Host":"10.77.0.2"}]}}` + "\n"
-	links := `{"id":2,"op":"links","links":[{"link":{"From":"n1","To":"n2"},"state":{"Cut":true}}]}` + "\n"
+	hello, links := greetAndCut(300 * time.Millisecond)
 	_, err = raw.Write([]byte(hello + links))
 	must(t, err)
-	for until := time.Now().Add(enough); !slices.Contains(l.tables(2), "chaos_lab"); time.Sleep(time.Millisecond) {
-		if time.Now().After(until) {
-			t.Fatal("the table did not appear")
-		}
-	}
+	l.hasTable()
 	l.noTable(2)
 	raw.Close()
 }
 
-func TestForeignTableIsUntouched(t *testing.T) {
+// What an agent that was killed leaves behind its successor takes away at once,
+// even where it has nothing to cut itself.
+func TestSuccessorClears(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, 2)
-	l.in(l.hosts[2], func() {
-		c, err := nftables.New()
+	hello, links := greetAndCut(time.Hour) // no time limit helps
+	for _, say := range []string{hello + links, hello} {
+		raw, err := l.open(2)
 		must(t, err)
-		table := c.AddTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: "theirs"})
+		defer raw.Close()
+		_, err = raw.Write([]byte(say))
+		must(t, err)
+		if say == hello {
+			l.noTable(2)
+			continue
+		}
+		l.hasTable()
+		must(t, l.agent(2).Process.Kill())
+		for until := time.Now().Add(enough); stateOf(l.agent(2).Process.Pid) != "Z" && stateOf(l.agent(2).Process.Pid) != ""; time.Sleep(time.Millisecond) {
+			if time.Now().After(until) {
+				t.Fatal("the agent lives on")
+			}
+		}
+		l.hasTable() // it takes a successor, or a lease
+	}
+}
+
+// foreign makes a table that is not ours, with a timed set like ours.
+func (l *lab) foreign(id nodes.ID, name string) {
+	l.in(l.hosts[id], func() {
+		c, err := nftables.New()
+		must(l.t, err)
+		table := c.AddTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: name})
 		chain := c.AddChain(&nftables.Chain{Name: "input", Table: table, Type: nftables.ChainTypeFilter,
 			Hooknum: nftables.ChainHookInput, Priority: nftables.ChainPriorityFilter})
 		c.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: []expr.Any{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
 			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{132}}, &expr.Verdict{Kind: expr.VerdictDrop}}})
-		must(t, c.Flush())
+		must(l.t, c.AddSet(&nftables.Set{Table: table, Name: "from_n1_v4", KeyType: nftables.TypeIPAddr, HasTimeout: true},
+			[]nftables.SetElement{{Key: []byte{10, 77, 0, 1}, Timeout: time.Hour}}))
+		must(l.t, c.Flush())
 	})
+}
+
+// Tables of others stay as they are, those of another run of ours on the same
+// host too.
+func TestForeignTableIsUntouched(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, 2)
+	for _, name := range []string{"theirs", "chaos_lab2", "chaos_other"} {
+		l.foreign(2, name)
+	}
 	before := l.listing(2)
 	f := l.fleet(lease, nil)
 	ev, err := f.Apply(context.Background(), "all", []nodes.Effect{cut(1, 2),
 		{Kind: nodes.CutData, From: nodes.Clients, To: 2}, {Kind: nodes.Delayed, From: nodes.Clients, To: 2, Delay: 1}})
 	proven(t, "faults", ev, err)
-	if during := l.tables(2); !slices.Equal(during, []string{"chaos_lab", "theirs"}) {
+	if during := l.tables(2); !slices.Equal(during, []string{"chaos_lab", "chaos_lab2", "chaos_other", "theirs"}) {
 		t.Errorf("during the faults there are the tables %v", during)
 	}
 	must(t, f.Close(context.Background()))
@@ -177,7 +227,7 @@ func TestForeignTableIsUntouched(t *testing.T) {
 	}
 }
 
-// listing is every table, chain and rule of a namespace as text.
+// listing is every table, chain, rule and set of a namespace as text.
 func (l *lab) listing(id nodes.ID) string {
 	var b strings.Builder
 	l.in(l.hosts[id], func() {
@@ -187,6 +237,16 @@ func (l *lab) listing(id nodes.ID) string {
 		must(l.t, err)
 		for _, t := range tables {
 			b.WriteString("table " + t.Name + "\n")
+			sets, err := c.GetSets(t)
+			must(l.t, err)
+			for _, s := range sets {
+				elements, err := c.GetSetElements(s)
+				must(l.t, err)
+				fmt.Fprintf(&b, "set %s %v\n", s.Name, s.KeyType)
+				for _, e := range elements {
+					fmt.Fprintf(&b, "element %v %s\n", e.Key, e.Timeout)
+				}
+			}
 		}
 		chains, err := c.ListChains()
 		must(l.t, err)
@@ -213,26 +273,85 @@ func TestLapseIsToldAndMended(t *testing.T) {
 	proven(t, "cut", ev, err)
 	ev, err = f.Apply(ctx, "other", []nodes.Effect{cut(2, 1)})
 	proven(t, "another cut", ev, err)
-	l.in(l.hosts[2], func() {
-		c, err := nftables.New()
-		must(t, err)
-		set := &nftables.Set{Table: &nftables.Table{Family: nftables.TableFamilyINet, Name: "chaos_lab"},
-			Name: "from_n1_v4", KeyType: nftables.TypeIPAddr, HasTimeout: true}
-		must(t, c.SetDeleteElements(set, []nftables.SetElement{{Key: net.IPv4(10, 77, 0, 1).To4()}}))
-		must(t, c.Flush())
-	})
+	l.openBehind(1, 2)
 	ev, err = f.Verify(ctx, "cut")
 	must(t, err)
 	if len(ev.Gaps) != 1 || ev.Proven() {
 		t.Errorf("the lapse is not told: %+v", ev)
 	}
-	if i := <-f.Incidents(); i.Kind != "lapse" || i.Node != 2 {
+	if i := await(t, "a lapse", f.Incidents()); i.Kind != "lapse" || i.Node != 2 {
 		t.Errorf("got the incident %+v", i)
 	}
 	ev, err = f.Verify(ctx, "other")
 	proven(t, "the cut that did not lapse", ev, err)
 	ev, err = f.Apply(ctx, "again", []nodes.Effect{cut(1, 2)})
 	proven(t, "the mended cut", ev, err)
+}
+
+// openBehind takes the kernel's element of a cut away, as its time-out does.
+func (l *lab) openBehind(from, to nodes.ID) {
+	l.in(l.hosts[to], func() {
+		c, err := nftables.New()
+		must(l.t, err)
+		set := &nftables.Set{Table: &nftables.Table{Family: nftables.TableFamilyINet, Name: "chaos_lab"},
+			Name: fmt.Sprintf("from_%s_v4", from), KeyType: nftables.TypeIPAddr, HasTimeout: true}
+		must(l.t, c.SetDeleteElements(set, []nftables.SetElement{{Key: net.ParseIP(address(from)).To4()}}))
+		must(l.t, c.Flush())
+	})
+}
+
+// A change of the firewall finds a lapse, too, which it mends before any beat
+// could see it.
+func TestChangeFindsTheLapse(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, 3)
+	f := l.fleet(time.Hour, nil) // no beat comes in between
+	ctx := context.Background()
+	ev, err := f.Apply(ctx, "cut", []nodes.Effect{cut(1, 2)})
+	proven(t, "cut", ev, err)
+	l.openBehind(1, 2)
+	ev, err = f.Apply(ctx, "more", []nodes.Effect{cut(3, 2)})
+	proven(t, "another cut at the same host", ev, err)
+	if i := await(t, "a lapse", f.Incidents()); i.Kind != "lapse" || i.Node != 2 || !strings.Contains(i.Detail, "n1→n2") {
+		t.Errorf("got the incident %+v", i)
+	}
+	ev, err = f.Verify(ctx, "cut")
+	must(t, err)
+	if len(ev.Gaps) != 1 || len(ev.Failures()) != 1 {
+		t.Errorf("the lapse is not told, or not mended: %+v", ev)
+	}
+	ev, err = f.Verify(ctx, "more")
+	proven(t, "the cut that did not lapse", ev, err)
+}
+
+// A node that somebody wakes behind our back is a lapse of what froze it, and of
+// nothing else; it is found by the next beat, told, and mended.
+func TestWokenNodeIsALapse(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, 2)
+	f := l.fleet(lease, nil)
+	ctx := context.Background()
+	for name, effects := range map[string][]nodes.Effect{
+		"pause": {{Kind: nodes.Frozen, Node: 2}}, "other": {{Kind: nodes.Frozen, Node: 1}}, "cut": {cut(1, 2)},
+	} {
+		ev, err := f.Apply(ctx, name, effects)
+		proven(t, name, ev, err)
+	}
+	for _, pid := range children(l.agent(2).Process.Pid) {
+		must(t, wake(pid))
+	}
+	if i := await(t, "a lapse", f.Incidents()); i.Kind != "lapse" || i.Node != 2 || !strings.Contains(i.Detail, "awake") {
+		t.Errorf("got the incident %+v", i)
+	}
+	ev, err := f.Verify(ctx, "pause")
+	must(t, err)
+	if len(ev.Gaps) != 1 || len(ev.Failures()) != 1 {
+		t.Errorf("the lapse is not told, or not mended: %+v", ev)
+	}
+	for _, name := range []string{"other", "cut"} {
+		ev, err = f.Verify(ctx, name)
+		proven(t, name+", which did not lapse", ev, err)
+	}
 }
 
 // A late beat finds the elements gone.
@@ -247,7 +366,7 @@ func TestLateBeatFindsTheLapse(t *testing.T) {
 	// after a whole lease at the earliest, and by then the kernel has let go.
 	pid := l.agent(2).Process.Pid // a later one may take its place
 	must(t, stop(pid))
-	i := <-f.Incidents()
+	i := await(t, "the late beat", f.Incidents())
 	must(t, wake(pid))
 	if i.Node != 2 || (i.Kind != "agent-lost" && i.Kind != "lapse") {
 		t.Errorf("got the incident %+v", i)

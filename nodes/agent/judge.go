@@ -29,7 +29,7 @@ func judge(s nodes.LinkState, o nodes.Observation) nodes.Proof {
 	if s.Weather() && o.Train.Sent == 0 {
 		p.Holds, p.How = false, p.How+"; one probe tells nothing of a chance or a rate"
 	}
-	for _, m := range measures(s, o) {
+	for _, m := range append(undelayed(s, o), measures(s, o)...) {
 		p.How += "; " + m.String()
 		p.Holds = p.Holds && m.holds
 	}
@@ -70,6 +70,16 @@ func measures(s nodes.LinkState, o nodes.Observation) (out []measure) {
 		out = append(out, unlimited(o.Was, t))
 	}
 	return out
+}
+
+// undelayed judges that a link which is not to hold anything back any more is
+// quicker than its former delay allowed.
+func undelayed(s nodes.LinkState, o nodes.Observation) []measure {
+	least := time.Duration(o.Was.Delay - o.Was.Jitter)
+	if !o.Passed || least <= 0 || s.Delay > 0 || s.Jitter > 0 || s.Rate > 0 {
+		return nil
+	}
+	return []measure{{fmt.Sprintf("held for less than %s (delayed %s±%s before)", least, time.Duration(o.Was.Delay), time.Duration(o.Was.Jitter)), o.Took < least}}
 }
 
 // share judges how many of n met a fate whose chance is asked, and was another.

@@ -28,7 +28,7 @@ type agentLinks struct {
 	fleet  *Fleet
 	mu     sync.Mutex
 	wanted map[nodes.Link]nodes.LinkState
-	was    map[nodes.Link]nodes.LinkState // weather that was there before, until it was seen to be gone
+	was    map[nodes.Link]nodes.LinkState // weather and delays that were there before, until they were seen to be gone
 	tries  map[nodes.Link]int             // trains in a row that did not show what is wanted
 }
 
@@ -70,8 +70,8 @@ func (a *agentLinks) Set(ctx context.Context, wanted map[nodes.Link]nodes.LinkSt
 	})
 }
 
-// want remembers what is wanted, and of each link that has other weather from
-// now on what it had.
+// want remembers what is wanted, and of each link that has other weather or
+// another delay from now on what it had.
 func (a *agentLinks) want(wanted map[nodes.Link]nodes.LinkState) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -79,7 +79,8 @@ func (a *agentLinks) want(wanted map[nodes.Link]nodes.LinkState) {
 		a.was, a.tries = map[nodes.Link]nodes.LinkState{}, map[nodes.Link]int{}
 	}
 	for l, before := range a.wanted {
-		if before.Weather() && before != wanted[l] {
+		between := l.From != nodes.Clients && l.To != nodes.Clients // a dial tells no exact time
+		if (before.Weather() || between && before.Delay > 0) && before != wanted[l] {
 			a.was[l] = before
 		}
 	}
@@ -286,19 +287,21 @@ func (r *probeRun) dial(ctx context.Context, h *host, c *Controller, w watching)
 // describe says in words what was seen of one link.
 func (r *probeRun) describe(l nodes.Link) nodes.Observation {
 	s, ok := r.seen[l]
+	r.a.mu.Lock()
+	was := r.a.was[l]
+	r.a.mu.Unlock()
 	o := nodes.Observation{Link: l, Passed: s.Passed, Took: s.Held, Dropped: s.Dropped}
 	switch {
 	case s.Train != nil:
-		r.a.mu.Lock()
-		o.Train, o.Was = *s.Train, r.a.was[l]
-		r.a.mu.Unlock()
+		o.Train, o.Was = *s.Train, was
 		o.Passed, o.How = s.Train.Arrived > 0, s.Train.String()
 	case r.fails[heldBy(l)] != "" && !ok:
 		o.How = fmt.Sprintf("%s could not look: %s", heldBy(l), r.fails[heldBy(l)])
-	case s.Passed && s.Held > 0:
-		o.How = fmt.Sprintf("probe arrived after %s", s.Held)
 	case s.Passed:
-		o.How = "probe arrived"
+		o.Was, o.How = was, "probe arrived"
+		if s.Held > 0 {
+			o.How += fmt.Sprintf(" after %s", s.Held)
+		}
 	case s.Dropped > 0:
 		o.How = fmt.Sprintf("probe lost, drop counter %d→%d", s.Before, s.Before+s.Dropped)
 	case r.fails[l.From] != "":

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"chaos/nodes"
 )
@@ -135,17 +136,40 @@ func (h *host) present() bool {
 }
 
 // silenced sorts out the links that a machine which is down or frozen leaves
-// nothing to observe of: nothing passes there, whatever else is wanted.
-func (f *Fleet) silenced(links []nodes.Link) (map[nodes.Link]nodes.Proof, []nodes.Link) {
+// nothing to observe of: nothing passes there, whatever else is wanted. That it
+// is so is asked of the machine each time: somebody else may have woken it.
+func (f *Fleet) silenced(ctx context.Context, links []nodes.Link) (map[nodes.Link]nodes.Proof, []nodes.Link) {
+	away := map[nodes.ID]nodes.Proof{}
+	for _, h := range f.hosts {
+		touches := func(l nodes.Link) bool { return l.From == h.Self.ID || l.To == h.Self.ID }
+		if h.isAway() && slices.ContainsFunc(links, touches) {
+			away[h.Self.ID] = f.proveAway(ctx, h)
+		}
+	}
 	proofs := make(map[nodes.Link]nodes.Proof, len(links))
 	var pending []nodes.Link
 	for _, l := range links {
-		i := slices.IndexFunc(f.hosts, func(h *host) bool { return (h.Self.ID == l.From || h.Self.ID == l.To) && h.isAway() })
-		if i < 0 {
+		p, ok := away[l.From]
+		if to, other := away[l.To]; other && !p.Holds {
+			p, ok = to, true
+		}
+		if !ok {
 			pending = append(pending, l)
 			continue
 		}
-		proofs[l] = nodes.Proof{What: linkName(l), Holds: true, How: fmt.Sprintf("the machine of %s is down or frozen", f.hosts[i].Self.ID)}
+		p.What = linkName(l)
+		proofs[l] = p
 	}
 	return proofs, pending
+}
+
+// proveAway proves that the machine of a host which should be away is.
+func (f *Fleet) proveAway(ctx context.Context, h *host) nodes.Proof {
+	s := f.wanted.Machine(h.Self.ID)
+	seen := nodes.Evidence{Proofs: h.Machine.Prove(ctx, s)}
+	if !s.Well() && seen.Proven() {
+		return nodes.Proof{Holds: true, How: fmt.Sprintf("the machine of %s is down or frozen", h.Self.ID)}
+	}
+	how := fmt.Sprintf("the machine of %s should be down or frozen, and is not proven to be", h.Self.ID)
+	return nodes.Proof{How: strings.Join(append([]string{how}, seen.Failures()...), "; ")}
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -45,6 +46,7 @@ type process struct {
 	done  chan struct{} // closed when it was waited for
 	end   string        // how; readable after done
 	asked chan struct{} // closed before we kill it, so that its end is no incident
+	gone  atomic.Bool   // its group was seen empty: the number may be anybody's by now
 }
 
 func newNode(id nodes.ID, log func(string)) *node {
@@ -133,6 +135,7 @@ func (n *node) wait(p *process, r *os.File) {
 	if err != nil {
 		p.end = err.Error()
 	}
+	p.gone.Store(errors.Is(syscall.Kill(-p.pid, 0), syscall.ESRCH))
 	close(p.done)
 	select {
 	case <-pumped:
@@ -156,7 +159,7 @@ func (n *node) wait(p *process, r *os.File) {
 
 // kill ends the whole group and waits until no process of it is left.
 func (n *node) kill() error {
-	if n.proc == nil {
+	if n.proc == nil || n.proc.gone.Load() {
 		return nil
 	}
 	select {
@@ -171,6 +174,7 @@ func (n *node) kill() error {
 	if left := group(n.proc.pid); n.runs() || len(left) > 0 {
 		return fmt.Errorf("agent: group %d still lives %s after SIGKILL: %v", n.proc.pid, killWait, left)
 	}
+	n.proc.gone.Store(true)
 	return nil
 }
 
@@ -270,6 +274,10 @@ type member struct {
 }
 
 func (m member) String() string { return fmt.Sprintf("process %d: %s", m.pid, m.state) }
+
+// unknownGroup stands for a group that can't be looked at: it proves neither that
+// nothing is left of it nor that it is frozen.
+func unknownGroup(pgid int) []member { return []member{{pgid, "?"}} }
 
 func allStopped(members []member) bool {
 	for _, m := range members {

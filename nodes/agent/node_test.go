@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"strings"
 	"time"
 
@@ -16,6 +17,9 @@ import (
 func nodeMain() {
 	if os.Getenv("PRINT") != "" {
 		fmt.Println(os.Getenv("PRINT"))
+	}
+	if os.Getenv("CHILD") != "" {
+		startChild(os.Getenv("CHILD"))
 	}
 	addr := os.Getenv("LISTEN")
 	if addr == "" {
@@ -33,6 +37,19 @@ func nodeMain() {
 		}
 		go answerLines(c)
 	}
+}
+
+// startChild starts a process in the node's own group, and writes down its number.
+func startChild(file string) {
+	path, _ := os.Executable()
+	c := exec.Command(path)
+	c.Env = []string{childRole + "=" + os.Getenv("CHILD_ROLE")}
+	if err := c.Start(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(5)
+	}
+	os.WriteFile(file+".new", fmt.Append(nil, c.Process.Pid), 0o644)
+	os.Rename(file+".new", file)
 }
 
 func answerLines(c net.Conn) {

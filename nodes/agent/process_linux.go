@@ -19,20 +19,26 @@ func groupGone(pid int) string {
 }
 
 // group reads from /proc every living process of a group, with the states of
-// all its threads. Zombies are not alive.
-func group(pgid int) (out []member) {
-	names, err := os.ReadDir("/proc")
+// all its threads. Zombies are not alive, but what looks like one while only its
+// first thread has ended is.
+func group(pgid int) []member { return groupIn("/proc", pgid) }
+
+func groupIn(proc string, pgid int) (out []member) {
+	names, err := os.ReadDir(proc)
 	if err != nil {
-		return nil
+		return unknownGroup(pgid)
 	}
 	for _, name := range names {
 		pid, err := strconv.Atoi(name.Name())
 		if err != nil {
 			continue
 		}
-		state, of, ok := readStat(filepath.Join("/proc", name.Name(), "stat"))
-		if ok && of == pgid && state != 'Z' && state != 'X' {
-			out = append(out, member{pid, threadStates(pid)})
+		_, of, ok := readStat(filepath.Join(proc, name.Name(), "stat"))
+		if !ok || of != pgid {
+			continue
+		}
+		if states := threadStates(filepath.Join(proc, name.Name(), "task")); states != "" {
+			out = append(out, member{pid, states})
 		}
 	}
 	slices.SortFunc(out, func(a, b member) int { return a.pid - b.pid })
@@ -54,8 +60,7 @@ func readStat(path string) (state byte, pgid int, ok bool) {
 	return fields[0][0], pgid, err == nil
 }
 
-func threadStates(pid int) string {
-	dir := filepath.Join("/proc", strconv.Itoa(pid), "task")
+func threadStates(dir string) string {
 	names, err := os.ReadDir(dir)
 	if err != nil {
 		return ""

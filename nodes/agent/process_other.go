@@ -27,7 +27,7 @@ func group(pgid int) (out []member) {
 	defer cancel()
 	b, err := exec.CommandContext(ctx, "ps", "-axo", "pid=,pgid=,stat=").Output()
 	if err != nil {
-		return nil
+		return unknownGroup(pgid)
 	}
 	for _, line := range bytes.Split(b, []byte{'\n'}) {
 		f := bytes.Fields(line)

@@ -409,6 +409,19 @@ func (q *queue) verdicts(verdict uint32, ids ...uint32) {
 	_, _ = q.conn.SendMessages(messages) // see accept
 }
 
+// flush lets everything go that is held now, also what receive did not come to
+// see. The kernel drops it when the rule goes that filled the queue, so this
+// comes before.
+func (q *queue) flush() {
+	for ready, inOrder, _ := q.due(time.Time{}); len(ready) > 0; ready, inOrder, _ = q.due(time.Time{}) {
+		q.let(ready, inOrder)
+	}
+	q.mu.Lock()
+	last := q.last
+	q.mu.Unlock()
+	q.accept(last + 2*queueLength)
+}
+
 // close lets everything go that is held, and gives the number back. The rule
 // that fills the queue must be gone already.
 func (q *queue) close() error {

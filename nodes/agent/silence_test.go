@@ -104,8 +104,6 @@ func (p *doorProcess) await(t *testing.T, what string) error {
 	}
 }
 
-const enoughTime = 20 * time.Second // bounds every wait; it is no measurement
-
 // TestDeadNetwork: behind a network that died without a word an agent heals when
 // its lease has run out, and ends one lease later, even where what it had to say
 // is stuck.
@@ -208,7 +206,9 @@ func TestSilentDoorTakesBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	fmt.Fprintf(stream, `{"id":1,"op":"hello","hello":{"version":1,"run":"a","lease":%d}}`+"\n", 2*shortLease)
-	if _, err := io.Copy(io.Discard, stream); err != nil { // until it gives us up
+	gone := make(chan error, 1)
+	go func() { _, err := io.Copy(io.Discard, stream); gone <- err }()
+	if err := await(t, "until it gives us up", gone); err != nil {
 		t.Fatal(err)
 	}
 	again, err := d.Agent(t.Context())

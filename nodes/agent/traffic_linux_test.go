@@ -106,10 +106,13 @@ func TestDelayIsMeasured(t *testing.T) {
 		t.Fatalf("only %d of %d bytes came through the delay: %v", n, volume, err)
 	}
 	t.Logf("%d MiB through it in %s", volume>>20, time.Since(began))
-	ev, err = f.Revert(ctx, "there")
-	proven(t, "heal", ev, err)
-	ev, err = f.Revert(ctx, "back")
-	proven(t, "heal", ev, err)
+	for _, name := range []string{"there", "back"} {
+		ev, err = f.Revert(ctx, name)
+		proven(t, "heal", ev, err)
+		if how := ev.Proofs[0].How; !strings.Contains(how, "before)") {
+			t.Errorf("the cure was not compared with what was before: %s", how)
+		}
+	}
 	t.Logf("healed, a round trip takes %s", roundTrip(t, w))
 }
 

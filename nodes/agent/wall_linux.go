@@ -3,6 +3,7 @@ package agent
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"slices"
@@ -82,6 +83,9 @@ func (w *wall) set(want []linkWant) (lapsed []nodes.Link, err error) {
 	lapsed = w.check()
 	if err := w.openQueues(flows); err != nil {
 		return lapsed, err
+	}
+	for _, q := range w.leaving(flows) {
+		q.flush()
 	}
 	if err := w.install(flows); err != nil {
 		return lapsed, err
@@ -299,6 +303,9 @@ func (w *wall) close() error {
 		return nil
 	}
 	w.closed = true
+	for _, q := range w.leaving(nil) {
+		q.flush()
+	}
 	err := errors.Join(w.drop(), w.closeQueues(nil))
 	if w.twins != nil {
 		w.twins.close()
@@ -340,13 +347,22 @@ func (w *wall) openQueues(flows []flow) (err error) {
 
 // closeQueues lets go what no flow holds back any more.
 func (w *wall) closeQueues(flows []flow) (err error) {
-	for link, q := range w.queues {
-		if !slices.ContainsFunc(flows, func(f flow) bool { return f.link == link && f.queued() }) {
-			err = errors.Join(err, q.close())
-			delete(w.queues, link)
-		}
+	for link, q := range w.leaving(flows) {
+		err = errors.Join(err, q.close())
+		delete(w.queues, link)
 	}
 	return err
+}
+
+// leaving are the queues that none of these flows passes.
+func (w *wall) leaving(flows []flow) map[nodes.Link]*queue {
+	out := maps.Clone(w.queues)
+	for _, f := range flows {
+		if f.queued() {
+			delete(out, f.link)
+		}
+	}
+	return out
 }
 
 // queued tells whether the packets of the flow pass a queue of ours.

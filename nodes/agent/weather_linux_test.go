@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"chaos/nodes"
 )
 
@@ -247,30 +249,60 @@ func (l *lab) pour(w wire, volume int) time.Duration {
 	return time.Since(began)
 }
 
-// What full load costs, and that TCP copes: nothing is lost or doubled in a stream.
+// What full load costs, and that TCP copes: nothing is lost or doubled in a
+// stream. But its packets meet the weather as those of our probes do, which go
+// by UDP: what is proven by probes is of the path that nodes use.
 func TestTCPUnderWeather(t *testing.T) {
 	l := newLab(t, 2)
 	f := l.fleet(lease, nil)
 	ctx := context.Background()
 	const volume = 32 << 20
-	t.Logf("well: %d MiB in %s", volume>>20, l.pour(l.wire(1, 2), volume))
-	for _, e := range []nodes.Effect{
-		{Kind: nodes.Delayed, Delay: time.Microsecond},
-		{Kind: nodes.Lossy, PerMille: nodes.PerMilleMin},
-		{Kind: nodes.Lossy, PerMille: 20},
-		{Kind: nodes.Duplicated, PerMille: 100},
-		{Kind: nodes.Reordered, PerMille: 20, Delay: time.Millisecond},
+	const packets = volume / 1500 // at least, without those that are sent again
+	resent := func(from, _ *unix.TCPInfo) uint32 { return from.Total_retrans }
+	doubled := func(from, _ *unix.TCPInfo) uint32 { return from.Dsack_dups }
+	late := func(_, to *unix.TCPInfo) uint32 { return to.Rcv_ooopack }
+	for _, c := range []struct {
+		effects []nodes.Effect
+		met     func(from, to *unix.TCPInfo) uint32
+		least   uint32 // half of what is to be expected, or less where TCP does not tell of each
+	}{
+		{nil, resent, 0},
+		{[]nodes.Effect{{Kind: nodes.Delayed, Delay: time.Microsecond}}, resent, 0},
+		{[]nodes.Effect{{Kind: nodes.Lossy, PerMille: nodes.PerMilleMin}}, resent, packets * nodes.PerMilleMin / 1000 / 2},
+		{[]nodes.Effect{{Kind: nodes.Lossy, PerMille: 20}}, resent, packets * 20 / 1000 / 2},
+		{[]nodes.Effect{{Kind: nodes.Duplicated, PerMille: 100}}, doubled, packets * 100 / 1000 / 10},
+		{[]nodes.Effect{{Kind: nodes.Reordered, PerMille: 20, Delay: time.Millisecond}}, late, packets * 20 / 1000 / 10},
 	} {
-		e.From, e.To = 1, 2
-		ev, err := f.Apply(ctx, "weather", []nodes.Effect{e})
-		proven(t, e.String(), ev, err)
+		for i := range c.effects {
+			c.effects[i].From, c.effects[i].To = 1, 2
+			ev, err := f.Apply(ctx, "weather", c.effects)
+			proven(t, fmt.Sprint(c.effects), ev, err)
+		}
 		w := l.wire(1, 2)
-		t.Logf("%s: %d MiB in %s", e, volume>>20, l.pour(w, volume))
-		ev, err = f.Verify(ctx, "weather")
+		took := l.pour(w, volume)
+		from, to := told(t, w.from), told(t, w.to)
+		t.Logf("%v: %d MiB in %s; %d resent, %d doubled, %d late", c.effects, volume>>20, took, resent(from, to), doubled(from, to), late(from, to))
+		if met := c.met(from, to); met < c.least {
+			t.Errorf("%v: TCP met it %d times, at least %d are to be expected", c.effects, met, c.least)
+		}
+		if len(c.effects) == 0 {
+			continue
+		}
+		ev, err := f.Verify(ctx, "weather")
 		proven(t, "verify", ev, err)
 		ev, err = f.Revert(ctx, "weather")
 		proven(t, "revert", ev, err)
 	}
+}
+
+// told is what the kernel knows of a connection.
+func told(t *testing.T, c net.Conn) (info *unix.TCPInfo) {
+	t.Helper()
+	raw, err := c.(*net.TCPConn).SyscallConn()
+	must(t, err)
+	must(t, raw.Control(func(fd uintptr) { info, err = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO) }))
+	must(t, err)
+	return info
 }
 
 // All links of five nodes at once, overlapped with a partition and another loss.

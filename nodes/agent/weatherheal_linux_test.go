@@ -26,21 +26,24 @@ func alone(o *agent.FleetOptions) {
 // pass at once; one that is stuck holds them until the kernel's time limit.
 func TestWeatherEndsWithItsAgent(t *testing.T) {
 	t.Parallel()
-	for name, end := range map[string]func(l *lab) error{
-		"killed": func(l *lab) error { return l.agent(2).Process.Kill() },
-		"stuck":  func(l *lab) error { return stop(l.agent(2).Process.Pid) },
+	for name, c := range map[string]struct {
+		lease time.Duration
+		end   func(l *lab) error
+	}{
+		"killed": {time.Hour, func(l *lab) error { return l.agent(2).Process.Kill() }}, // no time limit is waited for
+		"stuck":  {2 * time.Second, func(l *lab) error { return stop(l.agent(2).Process.Pid) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			l := newLab(t, 2)
-			f := l.fleet(2*time.Second, alone)
+			f := l.fleet(c.lease, alone)
 			ctx := context.Background()
 			ev, err := f.Apply(ctx, "weather", []nodes.Effect{
 				{Kind: nodes.Lossy, From: 1, To: 2, PerMille: 500}, {Kind: nodes.Limited, From: 1, To: 2, Rate: nodes.RateMin},
 				{Kind: nodes.Delayed, From: 1, To: 2, Delay: time.Second},
 			})
 			proven(t, "weather", ev, err)
-			must(t, end(l))
+			must(t, c.end(l))
 			t.Cleanup(func() { wake(l.agent(2).Process.Pid) })
 			for until := time.Now().Add(enough); ; {
 				s := l.shower(1, 2, packets, 100)
@@ -83,4 +86,34 @@ func TestWeatherLeavesOtherLinksAlone(t *testing.T) {
 	c.Close()
 	ev, err = f.Revert(ctx, "weather")
 	proven(t, "revert", ev, err)
+}
+
+// What is under way on a delayed link when that is healed arrives, and at once.
+func TestHealLetsGoWhatWaits(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, 2)
+	f := l.fleet(lease, nil)
+	ctx := context.Background()
+	ev, err := f.Apply(ctx, "slow", []nodes.Effect{{Kind: nodes.Delayed, From: 1, To: 2, Delay: 2 * time.Second}})
+	proven(t, "slow", ev, err)
+	var in, out net.PacketConn
+	l.in(l.hosts[2], func() { in, err = net.ListenPacket("udp", address(2)+":0") })
+	must(t, err)
+	defer in.Close()
+	l.in(l.hosts[1], func() { out, err = net.ListenPacket("udp", address(1)+":0") })
+	must(t, err)
+	defer out.Close()
+	const sent = 10
+	for range sent {
+		_, err = out.WriteTo([]byte("x"), in.LocalAddr())
+		must(t, err)
+	}
+	ev, err = f.Revert(ctx, "slow")
+	proven(t, "revert", ev, err)
+	must(t, in.SetReadDeadline(time.Now().Add(enough)))
+	for i := range sent {
+		if _, _, err := in.ReadFrom(make([]byte, 1)); err != nil {
+			t.Fatalf("%d of %d packets that waited were let go: %v", i, sent, err)
+		}
+	}
 }
