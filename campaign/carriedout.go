@@ -39,7 +39,7 @@ func carriedOut(p Plan, h history.History) linearizability.Verdict {
 	if len(missed) > 0 {
 		slices.Sort(missed)
 		v.Outcome = linearizability.Unknown
-		v.Reason = fmt.Sprintf("%d injections of the plan were never made although they came due, %s the first", len(missed), missed[0])
+		v.Reason = fmt.Sprintf("%d injections of the plan were never made although they came due, %s the first (the machine was too busy, or so many faults need a longer --duration)", len(missed), missed[0])
 	}
 	return v
 }

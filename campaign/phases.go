@@ -23,7 +23,8 @@ func (r *run) ready(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	return fmt.Errorf("%s did not answer within %s of its start: %s (its log: %s)", m.ID, readyTimeout, e.Error, r.log(m.ID))
+	return fmt.Errorf("%s did not answer within %s of its start: %s (its log: %s); remedy: chaos doctor --provider %s looks at what nodes need, and at their ways to each other",
+		m.ID, readyTimeout, e.Error, r.log(m.ID), r.Provider.Name())
 }
 
 // answering waits until each node in turn answers a linearizable read of a key

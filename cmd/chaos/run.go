@@ -182,6 +182,9 @@ func (f *runFlags) decide(c *cobra.Command) (campaign.Plan, error) {
 // leaveOut takes those default faults away that so few nodes can't suffer, and says so.
 func (f *runFlags) leaveOut(c *cobra.Command) {
 	var kept []string
+	if f.spec.Nodes < 1 {
+		return // which is refused as such
+	}
 	for _, name := range f.spec.Faults {
 		fault, err := nemesis.Find(name)
 		if err == nil {

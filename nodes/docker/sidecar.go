@@ -43,6 +43,11 @@ func (p *Provider) beside(ctx context.Context, e *engine, image string, o nodes.
 		if m.Host, err = addressOf(r.Container); err != nil {
 			return nil, nil, fmt.Errorf("docker: --sidecars: the container %s: %w", name, err)
 		}
+		for other, joined := range s.joined {
+			if joined == r.Container.ID {
+				return nil, nil, fmt.Errorf("docker: --sidecars: the container %s is there for both %s and %s: one network can be the host of one node only", name, other, id)
+			}
+		}
 		s.joined[id], members = r.Container.ID, append(members, m)
 	}
 	return s, members, nil

@@ -250,7 +250,7 @@ func (p *hostsParser) check() error {
 	taken := map[string]int{}
 	unique := func(e entry, what, value string) error {
 		if line, ok := taken[what+value]; ok {
-			return p.fail(e.line, "the %s %s stands in line %d already", what, value, line)
+			return p.fail(e.line, "the %s %s stands in line %d already", what, strings.TrimSuffix(value, ":0"), line)
 		}
 		taken[what+value] = e.line
 		return nil
