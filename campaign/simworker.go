@@ -283,11 +283,33 @@ func (r *simRun) leaveBroken() error {
 			}
 		}
 	}
+	kept = append(kept, evened(kept, core)...)
 	for _, id := range r.others(core) {
 		kept = append(kept, r.breakage(id, core)...)
 	}
 	_, err := r.world.Apply(context.Background(), restOf, kept)
 	return err
+}
+
+// evened makes cuts that part an outsider from some of the core part it from all
+// of it. A leader that only some of the core hear keeps the others without one
+// for as long as it lives, and no algorithm here promises to overcome that.
+func evened(kept []nodes.Effect, core []nodes.ID) (out []nodes.Effect) {
+	for _, e := range kept {
+		from, to := slices.Contains(core, e.From), slices.Contains(core, e.To)
+		if e.Kind != nodes.Cut && e.Kind != nodes.CutData || from == to || e.From == nodes.Clients || e.To == nodes.Clients {
+			continue
+		}
+		for _, id := range core {
+			if from {
+				e.From = id
+			} else {
+				e.To = id
+			}
+			out = append(out, e)
+		}
+	}
+	return out
 }
 
 // breakage draws what else is wrong with a node outside the core.

@@ -3,6 +3,7 @@ package campaign
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -74,6 +75,22 @@ func TestInjectionIsNoted(t *testing.T) {
 	}
 	if len(*s.active.Load()) > 0 || len(s.trouble) > 0 || w.wanted.Node(2).Down {
 		t.Errorf("active %v, trouble %v", *s.active.Load(), s.trouble)
+	}
+}
+
+// Who is down or frozen already is spared by the next draw: killing a node that
+// is dead would be proven, and would have hurt nobody.
+func TestDrawsSpareWhoIsHurt(t *testing.T) {
+	_, s, r := stormy(t)
+	s.fire(t.Context(), inject("kill-1", "kill", "n1,n2"))
+	s.fire(t.Context(), inject("pause-1", "pause", "n3"))
+	for pick := range uint64(20) {
+		id := fmt.Sprintf("kill-%d", pick+2)
+		s.fire(t.Context(), nemesis.Step{ID: id, Action: nemesis.Inject, Fault: "kill", Victims: "one", Pick: pick})
+		if _, notes := noted(t, r, id); !slices.Contains([]string{"n4", "n5"}, notes[0].Victims[0]) {
+			t.Errorf("pick %d: %v is hurt once more", pick, notes[0].Victims)
+		}
+		s.fire(t.Context(), heal(id))
 	}
 }
 

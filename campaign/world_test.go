@@ -150,9 +150,12 @@ func (c memoryCluster) act(ctx context.Context, call, injection string, do func(
 
 func (c memoryCluster) Incidents() <-chan nodes.Incident { return c.news }
 
-func (c memoryCluster) Close(context.Context) error {
+func (c memoryCluster) Close(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if err := ctx.Err(); err != nil { // who is given no time leaves everything as it is
+		return err
+	}
 	if c.closed++; c.closed == 1 {
 		close(c.news)
 	}

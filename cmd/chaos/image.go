@@ -108,6 +108,7 @@ the flags after -- say. Run folders go to /results; the exit status is the run's
 			}
 			run := newRunCommand()
 			run.SilenceUsage, run.SilenceErrors = true, true
+			run.SetFlagErrorFunc(wrongFlag)
 			run.SetArgs(controlArgs(agents, args))
 			run.SetOut(outside{c.OutOrStdout()})
 			run.SetErr(outside{c.ErrOrStderr()})

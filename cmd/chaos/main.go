@@ -127,12 +127,15 @@ here, 64 what was asked for can be on no machine. Of a verdict, 1 is invalid and
 	}
 	root.SetVersionTemplate("chaos {{.Version}}\n")
 	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages", fmt.Sprintf(".FlagUsagesWrapped %d", helpWidth)))
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usageError{flagError(c, err)} })
+	root.SetFlagErrorFunc(wrongFlag)
 	root.AddCommand(newRunCommand(), newSimCommand(), newCheckCommand(), newResultsCommand(), newDoctorCommand(), newCleanCommand(),
 		newBenchCommand(), newKVCommand(), newNodeCommand(), newAgentCommand(), newHubCommand(),
 		newHostCommand(), newWatchdogCommand(), newImageCommand(), newReproCommand(), newHuntCommand(), newControlCommand(), newForgetCommand())
 	return root
 }
+
+// wrongFlag is what commands make of a flag that they don't know or can't read.
+func wrongFlag(c *cobra.Command, err error) error { return usageError{flagError(c, err)} }
 
 // flagError names the nearest right flag.
 func flagError(c *cobra.Command, err error) error {

@@ -104,3 +104,23 @@ func TestPacketsAreRefused(t *testing.T) {
 	}
 	set(t, n, well)
 }
+
+// A probe of which nothing is heard proves nothing: neither that a link is well
+// nor that it is cut. Only what the copier counted, or a reset, is evidence.
+func TestSilenceProvesNothing(t *testing.T) {
+	n, _, _, _ := open(t)
+	p := n.prober(there)
+	if err := p.ready(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	near, far, err := n.couple() // leads past the link, to nobody who reads
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer near.Close()
+	defer far.Close()
+	p.in = near
+	if o := probe(t, n, there); o.Passed || o.Dropped > 0 {
+		t.Errorf("silence is taken for evidence: %+v", o)
+	}
+}

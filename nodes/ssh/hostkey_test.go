@@ -121,3 +121,35 @@ func TestOddRevocation(t *testing.T) {
 		t.Errorf("taken: %v", err)
 	}
 }
+
+// What a second file says of keys counts as much as what the first says: a key
+// that the machine's own file declares revoked is not taken although the
+// person's still knows it, and one that stands there alone is known.
+func TestEveryKnownHostsFileCounts(t *testing.T) {
+	key, other := drawSigner(t, "ed25519").PublicKey(), drawSigner(t, "ed25519").PublicKey()
+	known := func(k ssh.PublicKey) string { return knownhosts.Line([]string{"h.example"}, k) + "\n" }
+	for _, test := range []struct {
+		name, first, second string
+		want                string // in the error; "": it is taken
+	}{
+		{"revoked in the second", known(key), "@revoked * " + string(ssh.MarshalAuthorizedKey(key)), "known_hosts2:1 declares revoked"},
+		{"known in the second alone", "# nobody\n", known(key), ""},
+		{"another one in the second", "# nobody\n", known(other), "CHANGED"},
+		{"odd lines before", "elsewhere ssh-dss AAAAB3NzaC1kc3MAAAABAAAAAQA=\n" + known(key), "@revoked * " + string(ssh.MarshalAuthorizedKey(key)), "revoked"},
+	} {
+		first := filepath.Join(t.TempDir(), "known_hosts")
+		for name, text := range map[string]string{first: test.first, first + "2": test.second} {
+			if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		d, err := newDoorkeeper(target{host: "h.example", port: 22, knownHosts: []string{first, first + "2"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = d.admit("h.example:22", &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 22}, key)
+		if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: %v, want %q", test.name, err, test.want)
+		}
+	}
+}

@@ -61,7 +61,7 @@ func TestBadHostsFiles(t *testing.T) {
 		{"hosts:\n- address: b\n", "hosts.yaml:2: the host has no name"},
 		{"hosts:\n- name: a\n  name: b\n", `hosts.yaml:3: "name" stands here and in line 2`},
 		{"hosts:\n- name: a\n  address: x\n- name: a\n  address: y\n", "hosts.yaml:4: the name a stands in line 2 already"},
-		{"hosts:\n- name: a\n  address: x\n- name: b\n  address: x\n", "hosts.yaml:4: the address x:0 stands in line 2"},
+		{"hosts:\n- name: a\n  address: x\n- name: b\n  address: x\n", "hosts.yaml:4: the address x stands in line 2"},
 		{"hosts:\n- name: a\n  address: x\n  inside: 10.0.0.1\n- name: b\n  inside: 10.0.0.1\n", "hosts.yaml:5: the inside address 10.0.0.1 stands"},
 		{"hosts:\n- name: a b\n", "hosts.yaml:2: the name"},
 		{"hosts:\n- name: " + strings.Repeat("a", 65) + "\n", "hosts.yaml:2: the name"},

@@ -1,0 +1,27 @@
+package campaign
+
+import (
+	"slices"
+	"testing"
+
+	"chaos/nodes"
+)
+
+// A cut that parts an outsider from a part of the core is made to part it from
+// all of it, in the directions that it has; all else is left alone.
+func TestCutsOfTheCoreAreEven(t *testing.T) {
+	core := []nodes.ID{2, 3}
+	cut := func(from, to nodes.ID) nodes.Effect { return nodes.Effect{Kind: nodes.Cut, From: from, To: to} }
+	for name, c := range map[string]struct{ kept, want []nodes.Effect }{
+		"into the core":      {[]nodes.Effect{cut(1, 3)}, []nodes.Effect{cut(1, 2), cut(1, 3)}},
+		"out of it":          {[]nodes.Effect{cut(3, 1)}, []nodes.Effect{cut(2, 1), cut(3, 1)}},
+		"among outsiders":    {[]nodes.Effect{cut(1, 4)}, nil},
+		"of clients":         {[]nodes.Effect{cut(nodes.Clients, 1)}, nil},
+		"slow, but whole":    {[]nodes.Effect{{Kind: nodes.Delayed, From: 1, To: 3}}, nil},
+		"a node that is off": {[]nodes.Effect{{Kind: nodes.Down, Node: 1}}, nil},
+	} {
+		if got := evened(c.kept, core); !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+}
