@@ -62,7 +62,7 @@ func TestWholeRun(t *testing.T) {
 	w := newWorld()
 	var shown []string
 	l := live(t, w)
-	l.Network = "none"
+	l.Network, l.Plan.Spec.Lease = "none", Duration(7*time.Second)
 	l.Progress = func(p Progress) {
 		if len(shown) == 0 || shown[len(shown)-1] != p.Phase {
 			shown = append(shown, p.Phase)
@@ -86,6 +86,9 @@ func TestWholeRun(t *testing.T) {
 	}
 	if len(w.wanted.Injections()) > 0 || w.closed != 1 {
 		t.Errorf("injections %v are left; closed %d times", w.wanted.Injections(), w.closed)
+	}
+	if w.asked.Lease != 7*time.Second {
+		t.Errorf("a lease of %s was asked for", w.asked.Lease)
 	}
 	if !slices.Contains(shown, history.Storm) || shown[len(shown)-1] != "judging" {
 		t.Errorf("shown: %v", shown)

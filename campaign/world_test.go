@@ -32,7 +32,8 @@ type world struct {
 	observe  func(call, injection string) // sees every call to the cluster; may be nil
 	silent   map[nodes.ID]bool            // nodes that never answer
 	launch   error
-	rules    []string // what a client did that it must not
+	asked    nodes.Options // of the launch
+	rules    []string      // what a client did that it must not
 	closed   int
 	news     chan nodes.Incident
 }
@@ -94,7 +95,7 @@ func (p memoryPlace) Probe(context.Context, nodes.Options) nodes.Abilities {
 }
 
 func (p memoryPlace) Launch(_ context.Context, _ nodes.System, o nodes.Options) (nodes.Cluster, error) {
-	p.count = o.Nodes
+	p.count, p.asked = o.Nodes, o
 	if p.launch != nil {
 		return nil, p.launch
 	}

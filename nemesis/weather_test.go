@@ -1,6 +1,7 @@
 package nemesis
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -124,15 +125,22 @@ func TestSwizzle(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	sizes := map[int]bool{}
 	for seed := range uint64(300) {
 		o := Options{Duration: time.Duration(3+seed%30) * time.Second, Faults: fs, Nodes: 3 + int(seed%5), Election: election}
 		groups := map[string][2][]string{}
+		times := map[string]bool{} // by recipe, action and moment
 		phase := map[string]Action{}
 		for _, st := range drawn(seed, o) {
 			if st.Recipe == "" || st.Action == Inject && phase[st.Recipe] == Heal {
 				t.Fatalf("seed %d: %+v", seed, st)
 			}
 			phase[st.Recipe] = st.Action
+			if at := fmt.Sprint(st.Recipe, st.Action, st.At); times[at] {
+				t.Fatalf("seed %d: %s does two things at once: %+v", seed, st.Recipe, st)
+			} else {
+				times[at] = true
+			}
 			g, n := groups[st.Recipe], 0
 			if st.Action == Heal {
 				n = 1
@@ -145,10 +153,14 @@ func TestSwizzle(t *testing.T) {
 		}
 		for name, g := range groups {
 			cut, mended := g[0], g[1]
+			sizes[len(cut)] = true
 			if len(cut) < 2 || len(cut) >= o.Nodes || slices.Equal(cut, mended) || !slices.Equal(slices.Sorted(slices.Values(cut)), slices.Sorted(slices.Values(mended))) {
 				t.Fatalf("seed %d: %s of %d nodes cuts %v and mends %v", seed, name, o.Nodes, cut, mended)
 			}
 		}
+	}
+	if len(sizes) < 3 {
+		t.Errorf("of 3 to 7 nodes always as many were cut: %v", sizes)
 	}
 }
 

@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -157,8 +158,31 @@ func TestRemovesOnlyItsOwn(t *testing.T) {
 		return nothing(path)
 	})
 	s := &set{e: testEngine(t), project: "p", labels: mine}
-	if err := s.remove(t.Context()); err != nil || !slices.Equal(removed, []string{"networks/mine"}) {
+	interrupted, interrupt := context.WithCancel(t.Context())
+	interrupt() // what was made is removed all the same
+	if err := s.remove(interrupted); err != nil || !slices.Equal(removed, []string{"networks/mine"}) {
 		t.Errorf("removed %v, %v", removed, err)
+	}
+}
+
+// A run of a harness elsewhere in containers that are not its own lives as long as
+// its agents do there.
+func TestLockFromElsewhere(t *testing.T) {
+	lock := map[string]string{labelRun: "a run", labelOwner: owner{"elsewhere", "5@6"}.String(), labelProject: lockPrefix + "p", labelHolds: "c1"}
+	for args, left := range map[string]int{"/chaos agent --door": 0, "/chaos agent --listen :7100": 1} {
+		fakeEngine(t, func(_, path, _ string) any {
+			switch path {
+			case "volumes":
+				return volume.ListResponse{Volumes: []volume.Volume{{Name: "lock", Labels: lock}}}
+			case "containers/c1/top":
+				return container.TopResponse{Titles: []string{"PID", "COMMAND"}, Processes: [][]string{{"7", args}}}
+			}
+			return nothing(path)
+		})
+		all, err := testEngine(t).things(t.Context(), labelRun)
+		if dead := orphans(all); err != nil || len(all) != 1 || len(dead) != left {
+			t.Errorf("beside %q %v of %v are left over, %v", args, dead, all, err)
+		}
 	}
 }
 

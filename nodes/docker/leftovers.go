@@ -33,9 +33,9 @@ type Leftover struct {
 	id      string
 	owner   owner
 	project string
-	state   container.ContainerState
-	holds   string // a lock's: the containers of others that the run used
-	folder  string // a lock's: the run's folder in them
+	state   container.ContainerState // of a container; of a lock from elsewhere, of what it holds
+	holds   string                   // a lock's: the containers of others that the run used
+	folder  string                   // a lock's: the run's folder in them
 }
 
 // harmless tells whether nothing of it runs or fills a disk: an empty network
@@ -92,7 +92,7 @@ func orphans(all []Leftover) (out []Leftover) {
 		switch {
 		case l.owner.here():
 			live[l.project] = live[l.project] || l.owner.lives()
-		case l.kindIs(kindContainer):
+		case l.kindIs(kindContainer) || l.holds != "":
 			live[l.project] = live[l.project] || l.state == container.StateRunning
 		}
 	}
@@ -110,7 +110,7 @@ func (l Leftover) kindIs(kind string) bool { return l.Kind == kind }
 // that they are frozen, and in those that run the run's files.
 func (e *engine) held(ctx context.Context, dead []Leftover) (out []Leftover, err error) {
 	for _, l := range dead {
-		for _, id := range strings.FieldsFunc(l.holds, func(r rune) bool { return r == ',' }) {
+		for _, id := range l.containers() {
 			r, look := e.ContainerInspect(ctx, id, client.ContainerInspectOptions{})
 			if absent(look) {
 				continue
@@ -149,7 +149,11 @@ func (e *engine) things(ctx context.Context, label string) (out []Leftover, err 
 		return nil, fmt.Errorf("docker: listing volumes: %w", err)
 	}
 	for _, v := range volumes.Items {
-		out = append(out, labelled(kindVolume, v.Name, v.Name, v.Labels))
+		l := labelled(kindVolume, v.Name, v.Name, v.Labels)
+		if !l.owner.here() && slices.ContainsFunc(l.containers(), func(id string) bool { return e.agentIn(ctx, id) }) {
+			l.state = container.StateRunning
+		}
+		out = append(out, l)
 	}
 	networks, err := e.NetworkList(ctx, client.NetworkListOptions{Filters: filter})
 	if err != nil {
@@ -164,6 +168,23 @@ func (e *engine) things(ctx context.Context, label string) (out []Leftover, err 
 func labelled(kind, name, id string, labels map[string]string) Leftover {
 	return Leftover{Kind: kind, Name: name, Run: labels[labelRun], id: id, owner: parseOwner(labels[labelOwner]),
 		project: labels[labelProject], holds: labels[labelHolds], folder: labels[labelFolder]}
+}
+
+// containers are those of others that a lock speaks of.
+func (l Leftover) containers() []string {
+	return strings.FieldsFunc(l.holds, func(r rune) bool { return r == ',' })
+}
+
+// agentIn tells whether an agent is at work in a container of somebody else: it
+// outlives its harness by no more than its lease. What can't be told counts as
+// one, so that no live run is touched.
+func (e *engine) agentIn(ctx context.Context, id string) bool {
+	r, err := e.ContainerTop(ctx, id, client.ContainerTopOptions{Arguments: []string{"-o", "pid,args"}})
+	if err != nil {
+		i, err := e.ContainerInspect(ctx, id, client.ContainerInspectOptions{})
+		return !absent(err) && (err != nil || i.Container.State == nil || i.Container.State.Running)
+	}
+	return slices.ContainsFunc(r.Processes, func(p []string) bool { return strings.Contains(strings.Join(p, " "), " agent --door") })
 }
 
 // removeAll removes containers, then volumes, then networks, and looks again.

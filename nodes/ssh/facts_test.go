@@ -83,3 +83,25 @@ func FuzzFacts(f *testing.F) {
 		}
 	})
 }
+
+// Sudo that is asked for and does not work is an error, not a run without rights.
+func TestSudoThatDoesNotWork(t *testing.T) {
+	yes := true
+	f := facts{uid: 1000, sudo: "a password is required"}
+	if _, err := f.prefix(entry{name: "h1", sudo: &yes}); err == nil || !strings.Contains(err.Error(), "a password is required") {
+		t.Errorf("it is taken: %v", err)
+	}
+	if words, err := f.prefix(entry{name: "h1"}); err != nil || len(words) > 0 {
+		t.Errorf("where it is not asked for: %v, %v", words, err)
+	}
+}
+
+// A table that nobody can name the run of may be a live agent's of another kind.
+func TestForeignTablesAreKept(t *testing.T) {
+	if (item{Kind: tableItem, Others: []string{"process 7"}}).tableKept(nil) == "" {
+		t.Error("another agent's table is taken")
+	}
+	if why := (item{Kind: tableItem}).tableKept(nil); why != "" {
+		t.Errorf("nobody's is kept: %s", why)
+	}
+}
