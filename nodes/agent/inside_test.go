@@ -221,7 +221,7 @@ func TestOnlyWhoIsAwayIsSilent(t *testing.T) {
 func TestKillSparesAnHeir(t *testing.T) {
 	sleep, err := exec.LookPath("sleep")
 	if err != nil {
-		t.Skip(err)
+		t.Fatal(err)
 	}
 	exited := func(n *node) error {
 		select {

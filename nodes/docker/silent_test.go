@@ -120,7 +120,7 @@ func TestSilentStream(t *testing.T) {
 	p := needEngine(t)
 	e, dir := testEngine(t), t.TempDir()
 	if !e.at.local() {
-		t.Skip("the engine is far away already")
+		unreachable(t, "the engine is far away already")
 	}
 	f := farAway(t, e)
 	cmd := startHarness(t, p, dir, nodes.Cut, "DOCKER_HOST=tcp://"+f.l.Addr().String())
@@ -174,7 +174,7 @@ func TestEverythingDies(t *testing.T) {
 	t.Parallel()
 	p := needEngine(t)
 	if e := testEngine(t); !e.at.local() || os.Geteuid() != 0 {
-		t.Skip("processes in containers are out of reach from here")
+		unreachable(t, "processes in containers are out of reach from here")
 	}
 	const cut, weather = nodes.Cut + "+" + nodes.Frozen, nodes.Delayed + "+" + nodes.Lossy + "+" + nodes.Down
 	for _, effects := range []nodes.EffectKind{cut, weather} {
@@ -262,4 +262,13 @@ func boxAddress(t *testing.T, e *engine, id string) string {
 		t.Fatal(err)
 	}
 	return net.JoinHostPort(m.Host, waitPort)
+}
+
+// unreachable ends a test that needs the engine on this machine, and root.
+func unreachable(t *testing.T, why string) {
+	t.Helper()
+	if required("docker") {
+		t.Fatal(why)
+	}
+	t.Skip(why)
 }
