@@ -98,16 +98,21 @@ func shrinkEnd(ctx context.Context, s *Shrinker) (improved bool) {
 		if d < DurationMin {
 			continue
 		}
-		p.Spec.Duration = Duration(d)
-		p.Schedule = slices.Clone(p.Schedule)
-		p.Schedule = slices.DeleteFunc(p.Schedule, func(st nemesis.Step) bool { return st.Action == nemesis.Inject && st.At >= d })
-		p.Schedule = paired(p.Schedule, d)
-		p.Spec.Faults = named(p.Schedule, p.Spec.Faults)
-		if s.keep(ctx, p) {
+		if s.keep(ctx, shortened(p, d)) {
 			return true
 		}
 	}
 	return false
+}
+
+// shortened is the plan with a storm that ends at d, and asks only for what it
+// still has.
+func shortened(p Plan, d time.Duration) Plan {
+	p.Spec.Duration = Duration(d)
+	p.Schedule = slices.DeleteFunc(slices.Clone(p.Schedule), func(st nemesis.Step) bool { return st.Action == nemesis.Inject && st.At >= d })
+	p.Schedule = paired(p.Schedule, d)
+	p.Spec.Faults = named(p.Schedule, p.Spec.Faults)
+	return p
 }
 
 // paired drops heals of what is not injected, and moves those behind the end to it.

@@ -163,3 +163,15 @@ func TestPaired(t *testing.T) {
 		t.Errorf("paired: %+v", got)
 	}
 }
+
+// A shorter storm asks for no fault that it has no more: another provider would refuse it.
+func TestShortened(t *testing.T) {
+	p := shortPlan() // kill-1 at 50 ms, pause-1 at 600 ms
+	q := shortened(p, 300*time.Millisecond)
+	if !slices.Equal(q.Spec.Faults, []string{"kill"}) || !slices.Equal(injections(q), []string{"kill-1"}) || q.Schedule[1].At != 300*time.Millisecond {
+		t.Errorf("it asks for %v and has %+v", q.Spec.Faults, q.Schedule)
+	}
+	if len(p.Spec.Faults) != 2 || len(p.Schedule) != 3 {
+		t.Error("the plan itself was changed")
+	}
+}

@@ -84,15 +84,18 @@ func eachDefective(t *testing.T, pattern string, do func(t *testing.T, sound str
 		t.Fatal(err)
 	}
 	for _, name := range names {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := campaign.ParseScenario(b)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if s.Defect == "" { // it was shrunk from none: an error of ours that is mended, say
+			continue
+		}
 		t.Run(filepath.Base(name), func(t *testing.T) {
-			b, err := os.ReadFile(name)
-			if err != nil {
-				t.Fatal(err)
-			}
-			s, err := campaign.ParseScenario(b)
-			if err != nil {
-				t.Fatal(err)
-			}
 			i := slices.IndexFunc(defects, func(d Defect) bool { return d.Name == s.Defect })
 			if i < 0 {
 				t.Fatalf("there is no defect %q", s.Defect)

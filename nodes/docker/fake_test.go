@@ -217,7 +217,10 @@ func TestSidecarOfMachine(t *testing.T) {
 			}
 			return nothing(path)
 		})
-		p := New("", Config{Sidecars: map[nodes.ID]string{1: "web"}})
+		p := New("", Config{Sidecars: map[nodes.ID]string{1: "web", 2: "web"}})
+		if _, _, twice := p.beside(t.Context(), testEngine(t), "", nodes.Options{Nodes: 2}); !refused {
+			says(t, "one container for two nodes", twice, "web", "both n1 and n2")
+		}
 		_, _, err := p.beside(t.Context(), testEngine(t), "", nodes.Options{Nodes: 1})
 		if refused {
 			says(t, string(mode), err, "web", "no network of its own", string(mode))
