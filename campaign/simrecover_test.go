@@ -2,9 +2,12 @@ package campaign
 
 import (
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"chaos/nodes"
+	"chaos/nodes/sim"
 )
 
 // A cut that parts an outsider from a part of the core is made to part it from
@@ -22,6 +25,31 @@ func TestCutsOfTheCoreAreEven(t *testing.T) {
 	} {
 		if got := evened(c.kept, core); !slices.Equal(got, c.want) {
 			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+}
+
+// A leader outside the majority hands over, where the settings ask for it, and
+// has no time to end it before the rest is left broken.
+func TestTakeOver(t *testing.T) {
+	for _, asked := range []bool{true, false} {
+		begun := 0
+		for seed := range uint64(10) {
+			plan := swarm(t, "raft", seed+1, time.Second)
+			world := plan.Spec.settings()
+			world.TakeOver, world.Transfer = asked, 0
+			plan.Spec.Sim = &world
+			run := Simulated{Plan: plan, System: simSystems["raft"], Trace: func(e sim.Traced) {
+				if strings.Contains(e.Text, "asked to hand over") {
+					begun++
+				}
+			}}
+			if _, err := run.Run(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if begun > 0 != asked {
+			t.Errorf("asked for: %t; begun %d times", asked, begun)
 		}
 	}
 }
