@@ -85,13 +85,23 @@ func TestRatesAsPeopleWriteThem(t *testing.T) {
 func TestProfiles(t *testing.T) {
 	for _, p := range profiles {
 		i, effects := fire(t, Step{Fault: "wan", Args: Args{"profile": p.name}, Pick: 3}, five(), 0)
-		delays := map[nodes.Link]time.Duration{}
+		delays, ways := map[nodes.Link]time.Duration{}, map[nodes.Link]way{}
 		for _, e := range effects {
+			l := nodes.Link{From: e.From, To: e.To}
+			w := ways[l]
 			if e.Kind == nodes.Delayed {
-				delays[nodes.Link{From: e.From, To: e.To}] = e.Delay
+				w.delay, w.jitter, delays[l] = e.Delay, e.Jitter, e.Delay
+			} else {
+				w.perMille = e.PerMille
 			}
+			ways[l] = w
 			if !e.Bounded() || e.Jitter > e.Delay {
 				t.Errorf("%s: %s", p.name, e)
+			}
+		}
+		for l, w := range ways {
+			if w != p.near && !slices.Contains(p.far, w) {
+				t.Errorf("%s: %s is like no way of it: %+v", p.name, l, w)
 			}
 		}
 		if len(delays) != 20 {

@@ -37,7 +37,7 @@ func TestRate(t *testing.T) {
 		volume := int(rate / 5)
 		set(t, n, map[nodes.Link]nodes.LinkState{there: {Rate: rate}})
 		o := probe(t, n, there)
-		if least := spent(o.Train.Bytes, rate); !o.Passed || o.Train.Bytes < rate/10 || o.Train.Span < least || o.Train.Load < o.Train.Bytes/2 {
+		if least := spent(o.Train.Bytes, rate); !o.Passed || o.Train.Bytes < rate/10 || o.Train.Span < least || o.Train.Load < o.Train.Bytes/2 || o.Train.Load > o.Train.Bytes {
 			t.Errorf("%s: the probe: %+v", nodes.Rate(rate), o)
 		}
 		began, both := time.Now(), make(chan time.Duration, 1)
@@ -60,6 +60,56 @@ func TestRate(t *testing.T) {
 		if o = probe(t, n, there); o.Train.Sent != 0 || o.Was != (nodes.LinkState{}) {
 			t.Errorf("the limit is not forgotten: %+v", o)
 		}
+	}
+}
+
+// A limited link sends one chunk after the other, a new limit knows nothing of
+// the queue of the former, and a delay is drawn anew for each chunk.
+func TestDue(t *testing.T) {
+	l := &link{id: there, changed: make(chan struct{}), streams: map[*stream]struct{}{}}
+	now := time.Now()
+	for _, c := range []struct {
+		state nodes.LinkState
+		want  []time.Duration // of chunks of 1,000 bytes that come at once
+	}{
+		{nodes.LinkState{Rate: 10_000}, []time.Duration{100 * time.Millisecond, 200 * time.Millisecond, 300 * time.Millisecond}},
+		{nodes.LinkState{Rate: 20_000}, []time.Duration{50 * time.Millisecond, 100 * time.Millisecond}},
+		{nodes.LinkState{Rate: 10_000, Delay: int64(time.Second)}, []time.Duration{1100 * time.Millisecond, 1200 * time.Millisecond}},
+		{nodes.LinkState{Delay: int64(time.Second)}, []time.Duration{time.Second, time.Second}},
+		{nodes.LinkState{}, []time.Duration{0, 0}},
+	} {
+		l.set(c.state)
+		for i, want := range c.want {
+			if got := l.due(now, 1000).Sub(now); got != want {
+				t.Errorf("%s: chunk %d is due after %s, want %s", c.state, i, got, want)
+			}
+		}
+	}
+	seen := map[time.Duration]bool{}
+	l.set(nodes.LinkState{Delay: int64(time.Second), Jitter: int64(time.Second / 2)})
+	for range 100 {
+		d := l.due(now, 1).Sub(now)
+		if d < time.Second/2 || d > time.Second*3/2 {
+			t.Errorf("%s is out of the jitter's bounds", d)
+		}
+		seen[d] = true
+	}
+	if len(seen) < 50 {
+		t.Errorf("only %d different delays of 100", len(seen))
+	}
+}
+
+// What a row of probes found before it, and what went with it, is told in bytes.
+func TestMeasure(t *testing.T) {
+	n, _, _, _ := open(t)
+	p := n.prober(there)
+	set(t, n, map[nodes.Link]nodes.LinkState{there: {Rate: 10_000}})
+	start := time.Now()
+	p.began, p.at = start.Add(time.Second), start.Add(3*time.Second)
+	var o nodes.Observation
+	p.measure(&o, 100, start, 5000, nodes.LinkState{})
+	if want := (nodes.Train{Sent: 100, Arrived: 100, Bytes: 100 * probeBytes, Load: 5000, Ahead: 10_000, Span: 3 * time.Second}); o.Train != want {
+		t.Errorf("%+v, want %+v", o.Train, want)
 	}
 }
 
