@@ -43,7 +43,7 @@ func newHuntCommand() *cobra.Command {
 	f := &huntFlags{}
 	c := &cobra.Command{
 		Use:   "hunt",
-		Short: "Put deliberate bugs into our own nodes, and see that they are found",
+		Short: "Put deliberate bugs into our nodes, and see that they are found",
 		Long: `hunt builds each defect (a small patch to our own nodes), looks for it in
 simulation or on real processes, and tells what saw it and how soon. The sound
 build is looked at as hard and must stay silent. The source tree and go are

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"chaos/campaign"
 	"chaos/history"
@@ -132,23 +131,6 @@ here, 64 what was asked for can be on no machine. Of a verdict, 1 is invalid and
 		newBenchCommand(), newKVCommand(), newNodeCommand(), newAgentCommand(), newHubCommand(),
 		newHostCommand(), newWatchdogCommand(), newImageCommand(), newReproCommand(), newHuntCommand(), newControlCommand(), newForgetCommand())
 	return root
-}
-
-// wrongFlag is what commands make of a flag that they don't know or can't read.
-func wrongFlag(c *cobra.Command, err error) error { return usageError{flagError(c, err)} }
-
-// flagError names the nearest right flag.
-func flagError(c *cobra.Command, err error) error {
-	_, wrong, found := strings.Cut(err.Error(), "unknown flag: --")
-	if !found {
-		return err
-	}
-	var names []string
-	c.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
-	if near := nearest(wrong, names); near != "" {
-		return fmt.Errorf("unknown flag --%s; did you mean --%s?", wrong, near)
-	}
-	return fmt.Errorf("unknown flag --%s; %s --help lists them", wrong, c.CommandPath())
 }
 
 // unknownSub names the nearest right one of a command's own commands.

@@ -73,7 +73,7 @@ func (v venue) refused(o nodes.Options) error {
 func (v *venue) probe(ctx context.Context, faults ...nemesis.Fault) error {
 	v.abilities = v.made.Probe(ctx, v.asked)
 	if ctx.Err() != nil {
-		return errors.New("interrupted before anything was started")
+		return errors.New("interrupted before anything was started: there is nothing to judge")
 	}
 	lacks := func(f nemesis.Fault) error {
 		if err := nemesis.Unable(f, v.abilities); err != nil {

@@ -64,6 +64,9 @@ func (p *Provider) Probe(ctx context.Context, o nodes.Options) nodes.Abilities {
 		effects[nodes.Reset] = errReset
 		return nodes.Abilities{Network: Namespaces, Effects: effects}
 	}
+	if ctx.Err() != nil {
+		return nodes.Abilities{Err: ctx.Err()} // nothing is known
+	}
 	if o.Network == Namespaces {
 		a := nodes.Abilities{Network: Namespaces, Effects: map[nodes.EffectKind]error{}}
 		a.Err = fmt.Errorf("%w; or let links be relayed: --network %s", err, Relay)
