@@ -237,13 +237,18 @@ func TestTroubleIsKept(t *testing.T) {
 	t.Parallel()
 	w := newWorld()
 	w.broken["apply restart-all"], w.broken["close"] = errors.New("no answer"), errors.New("one process is left")
+	w.broken["revert slow-1"] = errors.New("the link stays slow")
 	l := live(t, w)
+	l.Plan.Spec.Faults = append(l.Plan.Spec.Faults, "slow")
+	slow := inject("slow-1", "slow", "n2")
+	slow.At = 700 * time.Millisecond
+	l.Plan.Schedule = append(l.Plan.Schedule, slow)
 	rec, err := l.Run(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	all := strings.Join(rec.Trouble, "; ")
-	for _, want := range []string{"restarting every node: no answer", "closing the cluster: one process is left"} {
+	for _, want := range []string{"healing slow-1: the link stays slow", "restarting every node: no answer", "closing the cluster: one process is left"} {
 		if !strings.Contains(all, want) {
 			t.Errorf("trouble %q has no %q", all, want)
 		}
