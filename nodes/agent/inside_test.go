@@ -217,6 +217,34 @@ func TestOnlyWhoIsAwayIsSilent(t *testing.T) {
 	}
 }
 
+// An agent that is lost while its machine is being welcomed back is missed, too.
+func TestLostWhileWelcomed(t *testing.T) {
+	here, there := net.Pipe()
+	defer there.Close()
+	c := &Controller{conn: newLineConn(here), pending: map[uint64]chan answer{}}
+	h := &host{Host: Host{Self: nodes.Member{ID: 2}, Open: func(context.Context) (io.ReadWriteCloser, error) {
+		return nil, errors.New("no way there")
+	}}, ctl: c, away: true}
+	f := &Fleet{hosts: []*host{h}, incidents: make(chan nodes.Incident, 9)}
+	var end context.CancelFunc
+	f.ctx, end = context.WithCancel(t.Context())
+	c.conn.close(io.EOF)
+	if !h.forget(c) {
+		t.Fatal("the agent of a machine that is away is to be brought back")
+	}
+	f.attend(h, c, false)
+	select {
+	case i := <-f.incidents:
+		if i.Node != 2 || i.Kind != "agent-lost" || !strings.Contains(i.Detail, "EOF") {
+			t.Errorf("told: %+v", i)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("nobody misses the agent")
+	}
+	end()
+	f.work.Wait()
+}
+
 // The number of a group that is gone may be anybody's: who bears it now is spared.
 func TestKillSparesAnHeir(t *testing.T) {
 	sleep, err := exec.LookPath("sleep")

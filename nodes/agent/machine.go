@@ -101,13 +101,22 @@ func (f *Fleet) welcome(ctx context.Context, h *host) ([]nodes.Proof, error) {
 			return nil, err
 		}
 		c = h.controller()
+	}
+	f.attend(h, c, !woke)
+	return c.Node(ctx, f.wanted.Node(id), false)
+}
+
+// attend ends the time in which the host's agent is missed by nobody. Who
+// watched it goes on, unless the agent is a new one or was lost before now.
+func (f *Fleet) attend(h *host, c *Controller, fresh bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.away = false
+	if fresh || h.ctl != c {
+		h.ctl = c
 		f.work.Add(1)
 		go f.watch(h, c)
 	}
-	h.mu.Lock()
-	h.away = false
-	h.mu.Unlock()
-	return c.Node(ctx, f.wanted.Node(id), false)
 }
 
 // forget notes that a controller is gone, and tells whether nobody has to bring
