@@ -122,6 +122,25 @@ func TestOddRevocation(t *testing.T) {
 	}
 }
 
+// A file of known hosts that is there and can't be read may hold a key that is
+// revoked, so it is no empty one; only one that is not there is.
+func TestUnreadableKnownHosts(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, odd := range []string{dir, filepath.Join(file, "known_hosts")} {
+		_, err := newDoorkeeper(target{knownHosts: []string{file, odd}})
+		if err == nil || !strings.Contains(err.Error(), "known hosts") || !strings.Contains(err.Error(), odd) {
+			t.Errorf("%s is taken: %v", odd, err)
+		}
+	}
+	if _, err := newDoorkeeper(target{knownHosts: []string{filepath.Join(dir, "none"), file}}); err != nil {
+		t.Errorf("a file that is not there: %v", err)
+	}
+}
+
 // What a second file says of keys counts as much as what the first says: a key
 // that the machine's own file declares revoked is not taken although the
 // person's still knows it, and one that stands there alone is known.
