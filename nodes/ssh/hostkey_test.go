@@ -81,7 +81,7 @@ func TestHostKeys(t *testing.T) {
 		{"certificate", "@cert-authority *.example " + ca, certificate(t, key, authority, "h.example", soon), nil, certificates},
 		{"certificate of another host", "@cert-authority *.example " + ca, certificate(t, key, authority, "g.example", soon), []string{"certificate", "g.example"}, certificates},
 		{"certificate that ended", "@cert-authority * " + ca, certificate(t, key, authority, "h.example", time.Now().Add(-time.Minute)), []string{"certificate", "expired"}, certificates},
-		{"certificate by a stranger", "@cert-authority *.example " + ca, certificate(t, key, drawSigner(t, "ecdsa"), "h.example", soon), []string{"certificate", "@cert-authority"}, certificates},
+		{"certificate by a stranger", "@cert-authority *.example " + ca, certificate(t, key, drawSigner(t, "ecdsa"), "h.example", soon), []string{"certificate", "signer:\n  @cert-authority h.example "}, certificates},
 		{"certificate revoked", "@cert-authority * " + ca + "@revoked * " + string(ssh.MarshalAuthorizedKey(key)), certificate(t, key, authority, "h.example", soon), []string{"revoked"}, certificates},
 		{"authority revoked", "@cert-authority * " + ca + "@revoked * " + ca, certificate(t, key, authority, "h.example", soon), []string{"revoked"}, certificates},
 		{"plain key where a certificate is due", "@cert-authority * " + ca, key, []string{"CHANGED", "certificates by"}, certificates},
