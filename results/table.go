@@ -66,7 +66,7 @@ type row struct {
 
 var rows = []row{
 	{"system", system},
-	{"provider", func(s Summary) string { return strings.TrimSuffix(s.Provider+" "+s.Network, " ") }},
+	{"provider", provider},
 	{"seed", func(s Summary) string { return fmt.Sprint(s.Seed) }},
 	{"operations", operations},
 	{"rate", func(s Summary) string { return fmt.Sprintf("%.0f ok/s", s.Figures.Rate) }},
@@ -85,6 +85,14 @@ func system(s Summary) string {
 		return s.System
 	}
 	return fmt.Sprintf("%s, %d nodes", s.System, s.Nodes)
+}
+
+// provider names it, and how it hurts links where that is known.
+func provider(s Summary) string {
+	if s.Network == "" {
+		return s.Provider
+	}
+	return s.Provider + ", network " + s.Network
 }
 
 func operations(s Summary) string {

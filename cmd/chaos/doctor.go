@@ -52,6 +52,11 @@ func diagnose(c *cobra.Command, w where, asked venueFlags) error {
 	if err != nil {
 		return err
 	}
+	if asked.system != "" || c.Flags().Changed("nodes") { // else it looks at as many hosts as there are
+		if err := v.enough(); err != nil {
+			return err
+		}
+	}
 	findings, err := w.diagnose(c.Context(), asked.network)
 	if err != nil {
 		return err

@@ -68,9 +68,20 @@ func (v venue) refused(o nodes.Options) error {
 	return nil
 }
 
+// enough refuses, as wrong usage, more nodes than the hosts file names hosts.
+func (v venue) enough() error {
+	if v.provider != "ssh" {
+		return nil
+	}
+	return wrong(v.remote().Check(v.asked.Nodes))
+}
+
 // probe asks the place what it can do, and refuses what those faults can't have:
 // as wrong usage what is so on every machine, else as what is missing here.
 func (v *venue) probe(ctx context.Context, faults ...nemesis.Fault) error {
+	if err := v.enough(); err != nil {
+		return err
+	}
 	v.abilities = v.made.Probe(ctx, v.asked)
 	if ctx.Err() != nil {
 		return errors.New("interrupted before anything was started: there is nothing to judge")

@@ -66,7 +66,7 @@ func (w *where) check(d *pflag.FlagSet) error {
 	if w.provider == "ssh" {
 		if w.hosts == "" {
 			errs = append(errs, usageError{errors.New("--provider ssh needs --hosts FILE; docs/ssh.md shows one")})
-		} else if err := w.remote().Check(); err != nil {
+		} else if err := w.remote().Check(0); err != nil {
 			errs = append(errs, usageError{err})
 		}
 	}

@@ -16,8 +16,9 @@ import (
 	"chaos/nodes/nodestest"
 )
 
-// refused launches, which must fail, and leave the machines as they were.
-func (l *lab) refused(t *testing.T, p *Provider, o nodes.Options, want ...string) {
+// refused launches, which must fail, and leave the machines as they were. It
+// returns what was said.
+func (l *lab) refused(t *testing.T, p *Provider, o nodes.Options, want ...string) string {
 	t.Helper()
 	c, err := p.Launch(t.Context(), nodestest.Talker{}, o)
 	if err == nil {
@@ -34,6 +35,7 @@ func (l *lab) refused(t *testing.T, p *Provider, o nodes.Options, want ...string
 			t.Errorf("on %s are left: %s", m.spec.Name, left)
 		}
 	}
+	return err.Error()
 }
 
 // few are options for a small cluster.
@@ -70,7 +72,7 @@ func TestBadInput(t *testing.T) {
 		{"a folder that can't be", []string{"folder: /proc/x"}, []string{"/proc/x can't be used", "remedy"}},
 		{"a folder of somebody else", []string{"user: sudoer", "folder: /var/tmp"}, []string{"belongs to somebody else", "remedy"}},
 		{"a folder that is a link", []string{"folder: " + h1 + "/link"}, []string{h1 + "/link is a link", "remedy"}},
-		{"a jump host that is none", []string{"jump: 10.84.0.200"}, []string{"10.84.0.200:22 can't be reached", "on the way to 10.84.0.1:22"}},
+		{"a jump host that is none", []string{"jump: 10.84.0.200"}, []string{"h1: on the way there: 10.84.0.200:22 can't be reached"}},
 		{"the agent where there is none", []string{"agent: true"}, []string{"SSH_AUTH_SOCK", "ssh-add"}},
 		{"a jump host that is a node", []string{"jump: 10.84.0.2"}, []string{"comes from 10.84.0.2", "node n2 (h2)", "remedy"}},
 	} {
@@ -217,7 +219,10 @@ func TestBadHostKey(t *testing.T) {
 					p = l.provider(t, 1, "jump: root@"+m.addr)
 				}
 				p.c.Home = home
-				l.refused(t, p, few(t, 1), append(test.want, known)...)
+				said := strings.Split(l.refused(t, p, few(t, 1), append(test.want, known)...), "\n")
+				if paste := "  " + strings.TrimSpace(lines[host]); what != "revoked" && !slices.Contains(said, paste) {
+					t.Errorf("nobody can copy %q from %q", paste, said)
+				}
 				if after := string(must(os.ReadFile(known))); after != strings.Join(now, "") {
 					t.Errorf("the known hosts were changed: %s", after)
 				}

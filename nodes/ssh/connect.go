@@ -54,7 +54,7 @@ func (d *dialer) connect(ctx context.Context, way []target) (*connection, error)
 		if err != nil {
 			c.end()
 			if i < len(way)-1 {
-				err = fmt.Errorf("%w (on the way to %s)", err, way[len(way)-1].addr())
+				err = &errorAt{"on the way there", err}
 			}
 			return nil, err
 		}

@@ -72,6 +72,26 @@ func TestFactsScript(t *testing.T) {
 	}
 }
 
+// A folder that somebody else has made is not used: what runs there with our
+// rights could be changed under our hands.
+func TestFolderOfSomebodyElse(t *testing.T) {
+	folder := t.TempDir()
+	if err := os.Chown(folder, 12345, -1); err != nil {
+		if required("root") {
+			t.Fatal(err)
+		}
+		t.Skipf("only root can give a folder away: %v", err)
+	}
+	out, err := exec.Command("sh", "-c", factsScript, "chaos", folder, "no", "none").Output()
+	f, why := parseFacts(string(out))
+	if err != nil || why != nil || !strings.Contains(f.trouble, "somebody else") {
+		t.Errorf("%+v, %v, %v", f, err, why)
+	}
+	if err := f.usable(entry{name: "h1", folder: folder}); err == nil || !strings.Contains(err.Error(), folder) {
+		t.Errorf("it is used: %v", err)
+	}
+}
+
 func FuzzFacts(f *testing.F) {
 	f.Add("chaos-facts\nuid 0\nos Linux\nmachine x86_64\nfolder /x\nchaos-end\n")
 	f.Add("free a b c d e f\nfrom 1 2 3 4\n")

@@ -189,7 +189,7 @@ func (d *doorkeeper) explainCertificate(err error, c *ssh.Certificate) error {
 	if c.ValidBefore != ssh.CertTimeInfinity {
 		until = "until " + time.Unix(int64(c.ValidBefore), 0).UTC().Format(time.RFC3339)
 	}
-	return fmt.Errorf("ssh: the host certificate of %s is not taken: %w\n  signed by  %s %s\n  for        %s\n  valid      %s\nremedy: a line in %s that trusts the signer: @cert-authority %s %s",
+	return fmt.Errorf("ssh: the host certificate of %s is not taken: %w\n  signed by  %s %s\n  for        %s\n  valid      %s\nremedy: a line in %s that trusts the signer:\n  @cert-authority %s %s",
 		d.to.addr(), err, c.SignatureKey.Type(), ssh.FingerprintSHA256(c.SignatureKey), strings.Join(c.ValidPrincipals, ", "), until,
 		d.firstFile(), knownhosts.Normalize(d.to.addr()), strings.TrimSpace(string(ssh.MarshalAuthorizedKey(c.SignatureKey))))
 }

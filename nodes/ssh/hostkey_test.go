@@ -81,7 +81,7 @@ func TestHostKeys(t *testing.T) {
 		{"certificate", "@cert-authority *.example " + ca, certificate(t, key, authority, "h.example", soon), nil, certificates},
 		{"certificate of another host", "@cert-authority *.example " + ca, certificate(t, key, authority, "g.example", soon), []string{"certificate", "g.example"}, certificates},
 		{"certificate that ended", "@cert-authority * " + ca, certificate(t, key, authority, "h.example", time.Now().Add(-time.Minute)), []string{"certificate", "expired"}, certificates},
-		{"certificate by a stranger", "@cert-authority *.example " + ca, certificate(t, key, drawSigner(t, "ecdsa"), "h.example", soon), []string{"certificate", "@cert-authority"}, certificates},
+		{"certificate by a stranger", "@cert-authority *.example " + ca, certificate(t, key, drawSigner(t, "ecdsa"), "h.example", soon), []string{"certificate", "signer:\n  @cert-authority h.example "}, certificates},
 		{"certificate revoked", "@cert-authority * " + ca + "@revoked * " + string(ssh.MarshalAuthorizedKey(key)), certificate(t, key, authority, "h.example", soon), []string{"revoked"}, certificates},
 		{"authority revoked", "@cert-authority * " + ca + "@revoked * " + ca, certificate(t, key, authority, "h.example", soon), []string{"revoked"}, certificates},
 		{"plain key where a certificate is due", "@cert-authority * " + ca, key, []string{"CHANGED", "certificates by"}, certificates},
@@ -119,6 +119,25 @@ func TestOddRevocation(t *testing.T) {
 	}
 	if _, err := newDoorkeeper(target{knownHosts: []string{file}}); err == nil || !strings.Contains(err.Error(), "known_hosts:2") {
 		t.Errorf("taken: %v", err)
+	}
+}
+
+// A file of known hosts that is there and can't be read may hold a key that is
+// revoked, so it is no empty one; only one that is not there is.
+func TestUnreadableKnownHosts(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, odd := range []string{dir, filepath.Join(file, "known_hosts")} {
+		_, err := newDoorkeeper(target{knownHosts: []string{file, odd}})
+		if err == nil || !strings.Contains(err.Error(), "known hosts") || !strings.Contains(err.Error(), odd) {
+			t.Errorf("%s is taken: %v", odd, err)
+		}
+	}
+	if _, err := newDoorkeeper(target{knownHosts: []string{filepath.Join(dir, "none"), file}}); err != nil {
+		t.Errorf("a file that is not there: %v", err)
 	}
 }
 

@@ -37,9 +37,10 @@ type Config struct {
 }
 
 // Check reads the hosts file and what ~/.ssh/config says of its hosts, and logs in
-// nowhere. Its errors are mistakes in those files.
-func (c Config) Check() error {
-	_, err := New("", c).remotes(0)
+// nowhere. Its errors are mistakes in those files, or that they name fewer hosts
+// than count.
+func (c Config) Check(count int) error {
+	_, err := New("", c).remotes(count)
 	return err
 }
 

@@ -95,15 +95,18 @@ func TestBadHostsFiles(t *testing.T) {
 			t.Errorf("%q was read", name)
 		}
 	}
-	if err := (Config{HostsFile: "/there/is/none", Home: t.TempDir()}).Check(); err == nil {
+	if err := (Config{HostsFile: "/there/is/none", Home: t.TempDir()}).Check(0); err == nil {
 		t.Error("a file that is not there is fine")
 	}
 	fine := filepath.Join(t.TempDir(), "fine.yaml")
 	if err := os.WriteFile(fine, []byte("hosts: [{name: a}]"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := (Config{HostsFile: fine, Home: t.TempDir()}).Check(); err != nil {
+	if err := (Config{HostsFile: fine, Home: t.TempDir()}).Check(1); err != nil {
 		t.Error(err)
+	}
+	if err := (Config{HostsFile: fine, Home: t.TempDir()}).Check(2); err == nil || !strings.Contains(err.Error(), "names 1; remedy: --nodes 1") {
+		t.Errorf("two nodes on one host: %v", err)
 	}
 	big := filepath.Join(t.TempDir(), "big.yaml")
 	if err := os.WriteFile(big, make([]byte, hostsFileMax+1), 0o600); err != nil {

@@ -141,7 +141,7 @@ func TestCommandRefuses(t *testing.T) {
 		want string
 	}{
 		"no rights":    {more: "sudo: true", user: "plain", code: 2, want: "NOPASSWD"},
-		"no key":       {more: "key: /there/is/none", code: 2, want: "remedy: name the right file"},
+		"no key":       {more: "key: /there/is/none", code: 2, want: "\nremedy for h1, h2, h3: name the right file"},
 		"wrong port":   {more: "port: 23", code: 2, want: "remedy: check address"},
 		"a mistake":    {text: "hosts:\n- name: h1\n  adress: h1\n", code: 64, want: `hosts.yaml:3: unknown field "adress"`},
 		"no such host": {text: "hosts:\n- name: nowhere\n  address: nowhere.invalid\n- name: n2\n- name: n3\n", code: 2, want: "remedy: check address"},

@@ -127,15 +127,27 @@ func endProcesses(run string, patience time.Duration) error {
 			return fmt.Errorf("ssh: still alive %s after SIGKILL: %v", killWait, all)
 		}
 		for _, p := range all {
-			if late >= patience && !killed[p.id] && identity(p.pid) == p.id {
+			if late >= patience && !killed[p.id] {
 				killed[p.id] = true
-				if err := syscall.Kill(p.pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
-					return fmt.Errorf("ssh: killing %v: %w; remedy: log in as the user whose run that was, or with sudo", p, err)
+				if err := p.kill(); err != nil {
+					return err
 				}
 			}
 		}
 		time.Sleep(lookAgain)
 	}
+}
+
+// kill looks again whose the number is, since all of a host's processes have been
+// read meanwhile: one that has got it since is spared.
+func (p process) kill() error {
+	if identity(p.pid) != p.id {
+		return nil
+	}
+	if err := syscall.Kill(p.pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+		return fmt.Errorf("ssh: killing %v: %w; remedy: log in as the user whose run that was, or with sudo", p, err)
+	}
+	return nil
 }
 
 // liveRuns names the runs of which processes live on this host.

@@ -52,6 +52,18 @@ func FuzzCommandLine(f *testing.F) {
 	})
 }
 
+// The shells that read these bytes inside of quotes otherwise than sh, or at a
+// prompt alone, are seldom at hand: so the line itself is looked at.
+func TestOddBytesStandOutsideOfQuotes(t *testing.T) {
+	for word, want := range map[string]string{
+		"a!b": `'a'\!'b'`, "!": `\!`, `a\b`: `'a'\\'b'`, "a'b": `'a'\''b'`, "a b": `'a b'`, "": `''`,
+	} {
+		if got, err := commandLine("x", word); err != nil || got != "x "+want {
+			t.Errorf("%q is written %s, want x %s; %v", word, got, want, err)
+		}
+	}
+}
+
 func TestCommandLineIsBounded(t *testing.T) {
 	if _, err := commandLine("echo", strings.Repeat("a", maxCommand)); err == nil {
 		t.Error("a line without end was made")

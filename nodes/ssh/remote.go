@@ -68,7 +68,7 @@ func (r *remote) connected(ctx context.Context) error {
 	r.hangUp()
 	c, err := r.p.dialer.connect(ctx, r.way)
 	if err != nil {
-		return fmt.Errorf("%w [host %s]", err, r.e.name)
+		return &errorAt{r.e.name, err}
 	}
 	if err := r.settle(ctx, c); err != nil {
 		err = errors.Join(err, r.tidied(context.WithoutCancel(ctx), c))
@@ -112,7 +112,7 @@ func (r *remote) learn(ctx context.Context, c *connection) (err error) {
 func (r *remote) bringOurs(ctx context.Context, c *connection) error {
 	own, err := r.p.binaries.ours(ctx, r.facts.arch)
 	if err != nil {
-		return fmt.Errorf("%w [host %s]", err, r.e.name)
+		return &errorAt{r.e.name, err}
 	}
 	if r.facts.arch != hostArch {
 		f, err := c.learn(ctx, r.e, own.name())
@@ -377,7 +377,7 @@ func (r *remote) leave(ctx context.Context, keep bool) error {
 	r.doubt()
 	r.shut()
 	if err := r.connected(ctx); err != nil {
-		return fmt.Errorf("ssh: %s: the run's folder %s stays there, and its node ends with the lease: %w; remedy: chaos clean --provider ssh --hosts FILE", r.e.name, r.run, err)
+		return fmt.Errorf("ssh: %s: the run's folder %s stays there until chaos clean --provider ssh --hosts FILE, and its node ends with the lease: %w", r.e.name, r.run, err)
 	}
 	q := request{Op: opRemove, Run: r.run}
 	if keep {

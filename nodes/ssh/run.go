@@ -58,10 +58,14 @@ func (c *connection) runLong(ctx context.Context, stdin io.Reader, words ...stri
 }
 
 // session opens a channel for one command. ctx bounds it, by ending the
-// connection: a server that does not answer this answers nothing.
+// connection: a server that does not answer this answers nothing. One that was
+// not even asked keeps it, for what is to be tidied up.
 func (c *connection) session(ctx context.Context) (*ssh.Session, error) {
 	if !c.alive() {
 		return nil, errLost
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
 	}
 	stop := context.AfterFunc(ctx, c.end)
 	session, err := c.NewSession()

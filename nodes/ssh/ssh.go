@@ -96,7 +96,7 @@ func (p *Provider) remotes(count int) ([]*remote, error) {
 	return out, nil
 }
 
-// each does the same on many hosts at once and returns all errors, in order.
+// each does the same on many hosts at once and returns all errors.
 func each(rs []*remote, do func(*remote) error) error {
 	errs := make([]error, len(rs))
 	var work sync.WaitGroup
@@ -104,7 +104,7 @@ func each(rs []*remote, do func(*remote) error) error {
 		work.Go(func() { errs[i] = do(r) })
 	}
 	work.Wait()
-	return errors.Join(errs...)
+	return together(rs, errs)
 }
 
 // Probe logs in to the hosts, once in the life of this Provider, and says what

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -339,6 +340,69 @@ func TestUpload(t *testing.T) {
 			}
 		}
 	}
+}
+
+// An upload that is given up midway leaves nothing there, over SFTP as without it.
+func TestUploadGivenUp(t *testing.T) {
+	l := needLab(t)
+	p := l.provider(t, labHosts)
+	rs, err := p.remotes(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range []*remote{rs[0], rs[labHosts-1]} {
+		m := l.hosts[r.id-1]
+		m.sh(t, "rm -rf /var/tmp/chaos-0")
+		c, err := p.dialer.connect(t.Context(), r.way)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.close()
+		f, err := c.learn(t.Context(), r.e, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		endless, in := endlessFile(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		done := make(chan error, 1)
+		go func() {
+			_, err := c.place(ctx, r.e, f, &binary{path: endless, sum: strings.Repeat("0", 64), size: 1})
+			done <- err
+		}()
+		until(t, "the upload to "+r.e.name+" has begun", func() bool {
+			return m.sh(t, "cat /var/tmp/chaos-0/bin/.upload-* 2>/dev/null | head -c 1") != ""
+		})
+		cancel()
+		in.Close()
+		if err := <-done; err == nil {
+			t.Error("it was not given up")
+		}
+		if _, err := c.run(ctx, nil, "true"); !errors.Is(err, context.Canceled) {
+			t.Errorf("a command that nobody waits for: %v", err)
+		}
+		if left, err := c.run(t.Context(), nil, "ls", "-A", "/var/tmp/chaos-0/bin"); err != nil || len(left) > 0 {
+			t.Errorf("on %s are left: %s, %v", r.e.name, left, err)
+		}
+	}
+}
+
+// endlessFile is a file that has begun, and ends when its other end is closed.
+func endlessFile(t *testing.T) (path string, in *os.File) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "endless")
+	err := syscall.Mkfifo(path, 0o600)
+	if err == nil {
+		in, err = os.OpenFile(path, os.O_RDWR, 0)
+	}
+	if err == nil {
+		t.Cleanup(func() { in.Close() })
+		_, err = in.Write(make([]byte, 48<<10)) // more than one packet of SFTP, less than a pipe takes
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path, in
 }
 
 // A program of a system that is not on the host is brought there.
