@@ -10,9 +10,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/api/types/system"
 	"github.com/moby/moby/api/types/volume"
 
 	"chaos/nodes"
@@ -182,6 +184,33 @@ func TestLockFromElsewhere(t *testing.T) {
 		all, err := testEngine(t).things(t.Context(), labelRun)
 		if dead := orphans(all); err != nil || len(all) != 1 || len(dead) != left {
 			t.Errorf("beside %q %v of %v are left over, %v", args, dead, all, err)
+		}
+	}
+}
+
+// What a harness elsewhere has just made is not left over, although no container
+// of it runs yet: the harness may be about to start one. The engine's clock tells.
+func TestYoungFromElsewhere(t *testing.T) {
+	labels := map[string]string{labelRun: "a run", labelOwner: owner{"elsewhere", "5@6"}.String(), labelProject: "p"}
+	now := time.Now().Add(-24 * time.Hour)
+	for age, left := range map[time.Duration]int{startWait - time.Second: 0, startWait + time.Second: 1} {
+		for _, kind := range []string{kindContainer, kindVolume, kindNetwork} {
+			fakeEngine(t, func(_, path, _ string) any {
+				switch made := now.Add(-age); {
+				case path == "info":
+					return system.Info{SystemTime: now.Format(time.RFC3339Nano)}
+				case path == "containers/json" && kind == kindContainer:
+					return []container.Summary{{ID: "c1", State: container.StateCreated, Created: made.Unix(), Labels: labels}}
+				case path == "volumes" && kind == kindVolume:
+					return volume.ListResponse{Volumes: []volume.Volume{{Name: "v", CreatedAt: made.Format(time.RFC3339), Labels: labels}}}
+				case path == "networks" && kind == kindNetwork:
+					return []network.Summary{{Network: network.Network{ID: "w1", Name: "p", Created: made, Labels: labels}}}
+				}
+				return nothing(path)
+			})
+			if dead, err := Clean(t.Context(), Config{}, true); err != nil || len(dead) != left {
+				t.Errorf("%s made %s ago: %v, %v", kind, age, dead, err)
+			}
 		}
 	}
 }
