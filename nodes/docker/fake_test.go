@@ -1,12 +1,14 @@
 package docker
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -131,6 +133,49 @@ func TestFreezeIsSeen(t *testing.T) {
 		t.Errorf("asked %d times: %v", asked, err)
 	}
 	says(t, "freeze", testEngine(t).freeze(t.Context(), "c1", true), "does not make it frozen=true")
+}
+
+// A wire is told what is written.
+type wire func(text string)
+
+func (w wire) Write(b []byte) (int, error) {
+	w(string(b))
+	return len(b), nil
+}
+
+func (w wire) Close() error { return nil }
+
+// No container is frozen before the watchdog has said that it watches it.
+func TestFrozenOnlyWhenWatched(t *testing.T) {
+	const watch, pause = "watch c1\n", "POST containers/c1/pause"
+	for answer, want := range map[string][]string{guardReady + "\n": {watch, pause}, "what?\n": {watch}, "": {watch}} {
+		var did []string
+		fakeEngine(t, func(method, path, _ string) any {
+			if method == http.MethodPost {
+				did = append(did, method+" "+path)
+				return nil
+			}
+			return container.InspectResponse{State: &container.State{Running: true, Paused: slices.Contains(did, pause)}}
+		})
+		dog := &guard{cmd: &exec.Cmd{}, in: wire(func(order string) { did = append(did, order) }), out: bufio.NewReader(strings.NewReader(answer))}
+		m := machine{&box{e: testEngine(t), id: "c1", name: "p-n1", node: 1, guard: dog}}
+		if err := m.bring(t.Context(), nodes.MachineState{Frozen: true}); !slices.Equal(did, want) || (err == nil) != (len(want) == 2) {
+			t.Errorf("a watchdog that says %q: %q, %v", answer, did, err)
+		}
+	}
+}
+
+// The watchdog thaws when its input ends, although it was told to end before that.
+func TestWatchdogTold(t *testing.T) {
+	thawed := false
+	fakeEngine(t, func(method, path, _ string) any {
+		thawed = thawed || method == http.MethodPost && path == "containers/c1/unpause"
+		return container.InspectResponse{State: &container.State{Running: true, Paused: !thawed}}
+	})
+	ctx, tell := context.WithCancel(t.Context())
+	if err := Watchdog(ctx, strings.NewReader("watch c1\n"), wire(func(string) { tell() })); err != nil || !thawed {
+		t.Errorf("thawed: %v, %v", thawed, err)
+	}
 }
 
 // nothing is what an engine that has nothing lists.
