@@ -88,7 +88,7 @@ func (v *venue) probe(ctx context.Context, faults ...nemesis.Fault) error {
 	}
 	lacks := func(f nemesis.Fault) error {
 		if err := nemesis.Unable(f, v.abilities); err != nil {
-			return fmt.Errorf("the plan can't be carried out with --provider %s: %w", v.provider, err)
+			return fmt.Errorf("the plan can't be carried out with --provider %s: %w%s", v.provider, err, v.elsewhere(f))
 		}
 		return nil
 	}
@@ -106,6 +106,17 @@ func (v *venue) probe(ctx context.Context, faults ...nemesis.Fault) error {
 		}
 	}
 	return nil
+}
+
+// elsewhere says which providers have machines to hurt, to who asks for one where there is none.
+func (v venue) elsewhere(f nemesis.Fault) string {
+	for _, k := range f.Kinds() {
+		_, known := v.abilities.Effects[k]
+		if !known && (k == nodes.MachineDown || k == nodes.MachineFrozen) {
+			return ": --provider docker and --provider sim have it"
+		}
+	}
+	return ""
 }
 
 // never tells whether an effect that can't be had here could be had on no other

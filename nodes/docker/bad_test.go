@@ -226,14 +226,15 @@ func TestImages(t *testing.T) {
 		t.Errorf("equal programs, another image: %+v %v", again, err)
 	}
 	_, err = BuildImage(t.Context(), image, extra, nil)
-	says(t, "another program, where one is beside it", err, "extra", "--with")
+	says(t, "another program, where one is beside it", err, "extra", "chaos image --image "+image+" --with")
 	_, err = BuildImage(t.Context(), image, p.program, []string{"/etc/hostname"})
 	says(t, "a text beside it", err, "--with /etc/hostname")
 	if unfit := (UnfitError{}); !errors.As(err, &unfit) || unfit.File != "/etc/hostname" {
 		t.Errorf("it is not said to be the file's fault: %v", err)
 	}
 	says(t, "a system that is not in the image", p.Refuse(t.Context(), nodes.Etcd(""), nodestest.ProviderOptions("", "")),
-		"holds no etcd", "chaos image --with")
+		"holds no etcd", "chaos image --image "+image+" --with")
+	says(t, "one that is not in the usual image", New("", Config{Image: "chaos"}).holds(nil, nodes.Exec{Path: "/bin/etcd"}), "it, chaos image --with")
 	free := New(p.program, Config{Image: image, Subnet: freeNet(t, testEngine(t)) + ".0/24"})
 	if err := free.Refuse(t.Context(), nodestest.Talker{}, nodestest.ProviderOptions("", "")); err != nil {
 		t.Errorf("what can be launched is refused: %v", err)

@@ -36,7 +36,7 @@ func (p *Provider) launchContainers(ctx context.Context, s nodes.System, o nodes
 	}
 	program, err := p.path()
 	if err == nil {
-		err = holds(c.with, adapt(program, c.with)(s.Exec(c.members[0], c.members, dataDir, o)))
+		err = p.holds(c.with, adapt(program, c.with)(s.Exec(c.members[0], c.members, dataDir, o)))
 	}
 	if err != nil {
 		return nil, errors.Join(err, c.remove(ctx), e.Close(), log.close())
@@ -132,12 +132,20 @@ func (c *crew) dial(ctx context.Context, m nodes.Member, p nodes.Port) (net.Conn
 }
 
 // holds tells what an image with those programs beside ours lacks to start a node.
-func holds(with []string, e nodes.Exec) error {
+func (p *Provider) holds(with []string, e nodes.Exec) error {
 	if e.Path == programPath || strings.HasPrefix(e.Path, "/bin/") && slices.Contains(with, filepath.Base(e.Path)) {
 		return nil
 	}
 	name := filepath.Base(e.Path)
-	return fmt.Errorf("docker: the image holds no %s: put a static one into it, chaos image --with /PATH/TO/%s", name, name)
+	return fmt.Errorf("docker: the image holds no %s: put a static one into it, %s --with /PATH/TO/%s", name, p.makeImage(), name)
+}
+
+// makeImage is the command that makes the image.
+func (p *Provider) makeImage() string {
+	if p.config.Image == DefaultImage {
+		return "chaos image"
+	}
+	return "chaos image --image " + p.config.Image
 }
 
 // adapt finds a node's program in the image.

@@ -1,18 +1,22 @@
 package docker
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/api/types/system"
 	"github.com/moby/moby/api/types/volume"
 
 	"chaos/nodes"
@@ -131,6 +135,49 @@ func TestFreezeIsSeen(t *testing.T) {
 	says(t, "freeze", testEngine(t).freeze(t.Context(), "c1", true), "does not make it frozen=true")
 }
 
+// A wire is told what is written.
+type wire func(text string)
+
+func (w wire) Write(b []byte) (int, error) {
+	w(string(b))
+	return len(b), nil
+}
+
+func (w wire) Close() error { return nil }
+
+// No container is frozen before the watchdog has said that it watches it.
+func TestFrozenOnlyWhenWatched(t *testing.T) {
+	const watch, pause = "watch c1\n", "POST containers/c1/pause"
+	for answer, want := range map[string][]string{guardReady + "\n": {watch, pause}, "what?\n": {watch}, "": {watch}} {
+		var did []string
+		fakeEngine(t, func(method, path, _ string) any {
+			if method == http.MethodPost {
+				did = append(did, method+" "+path)
+				return nil
+			}
+			return container.InspectResponse{State: &container.State{Running: true, Paused: slices.Contains(did, pause)}}
+		})
+		dog := &guard{cmd: &exec.Cmd{}, in: wire(func(order string) { did = append(did, order) }), out: bufio.NewReader(strings.NewReader(answer))}
+		m := machine{&box{e: testEngine(t), id: "c1", name: "p-n1", node: 1, guard: dog}}
+		if err := m.bring(t.Context(), nodes.MachineState{Frozen: true}); !slices.Equal(did, want) || (err == nil) != (len(want) == 2) {
+			t.Errorf("a watchdog that says %q: %q, %v", answer, did, err)
+		}
+	}
+}
+
+// The watchdog thaws when its input ends, although it was told to end before that.
+func TestWatchdogTold(t *testing.T) {
+	thawed := false
+	fakeEngine(t, func(method, path, _ string) any {
+		thawed = thawed || method == http.MethodPost && path == "containers/c1/unpause"
+		return container.InspectResponse{State: &container.State{Running: true, Paused: !thawed}}
+	})
+	ctx, tell := context.WithCancel(t.Context())
+	if err := Watchdog(ctx, strings.NewReader("watch c1\n"), wire(func(string) { tell() })); err != nil || !thawed {
+		t.Errorf("thawed: %v, %v", thawed, err)
+	}
+}
+
 // nothing is what an engine that has nothing lists.
 func nothing(path string) any {
 	if path == "volumes" {
@@ -182,6 +229,33 @@ func TestLockFromElsewhere(t *testing.T) {
 		all, err := testEngine(t).things(t.Context(), labelRun)
 		if dead := orphans(all); err != nil || len(all) != 1 || len(dead) != left {
 			t.Errorf("beside %q %v of %v are left over, %v", args, dead, all, err)
+		}
+	}
+}
+
+// What a harness elsewhere has just made is not left over, although no container
+// of it runs yet: the harness may be about to start one. The engine's clock tells.
+func TestYoungFromElsewhere(t *testing.T) {
+	labels := map[string]string{labelRun: "a run", labelOwner: owner{"elsewhere", "5@6"}.String(), labelProject: "p"}
+	now := time.Now().Add(-24 * time.Hour)
+	for age, left := range map[time.Duration]int{startWait - time.Second: 0, startWait + time.Second: 1} {
+		for _, kind := range []string{kindContainer, kindVolume, kindNetwork} {
+			fakeEngine(t, func(_, path, _ string) any {
+				switch made := now.Add(-age); {
+				case path == "info":
+					return system.Info{SystemTime: now.Format(time.RFC3339Nano)}
+				case path == "containers/json" && kind == kindContainer:
+					return []container.Summary{{ID: "c1", State: container.StateCreated, Created: made.Unix(), Labels: labels}}
+				case path == "volumes" && kind == kindVolume:
+					return volume.ListResponse{Volumes: []volume.Volume{{Name: "v", CreatedAt: made.Format(time.RFC3339), Labels: labels}}}
+				case path == "networks" && kind == kindNetwork:
+					return []network.Summary{{Network: network.Network{ID: "w1", Name: "p", Created: made, Labels: labels}}}
+				}
+				return nothing(path)
+			})
+			if dead, err := Clean(t.Context(), Config{}, true); err != nil || len(dead) != left {
+				t.Errorf("%s made %s ago: %v, %v", kind, age, dead, err)
+			}
 		}
 	}
 }

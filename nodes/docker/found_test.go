@@ -96,6 +96,8 @@ func TestProject(t *testing.T) {
 		proven(t, name, ev, err)
 	}
 	agentKilled(t, e, c, ids[1])
+	ev, err := c.Apply(t.Context(), "held on", []nodes.Effect{{Kind: nodes.MachineFrozen, Node: 1}})
+	proven(t, "frozen until the end", ev, err)
 	closed = true
 	if err := c.Close(context.Background()); err != nil {
 		t.Error(err)

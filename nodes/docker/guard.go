@@ -85,8 +85,12 @@ func (g *guard) order(verb, id string) error {
 	if _, err := fmt.Fprintln(g.in, verb, id); err != nil {
 		return fmt.Errorf("docker: the watchdog is gone, so nothing is frozen: %w", err)
 	}
-	if line, err := g.out.ReadString('\n'); err != nil || strings.TrimSpace(line) != guardReady {
-		return fmt.Errorf("docker: the watchdog answers %q, so nothing is frozen: %w", line, err)
+	line, err := g.out.ReadString('\n')
+	if err == nil && strings.TrimSpace(line) != guardReady {
+		err = errors.New("that is no answer")
+	}
+	if err != nil {
+		return fmt.Errorf("docker: the watchdog says %q, so nothing is frozen: %w", line, err)
 	}
 	return nil
 }

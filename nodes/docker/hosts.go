@@ -35,6 +35,7 @@ const (
 )
 
 const (
+	startWait   = 2 * time.Minute       // from the first thing that a run makes to a container that runs
 	removeWait  = 20 * time.Second      // for everything of a run to be gone
 	removeTries = 40                    // to remove a network that the engine still believes in use
 	removePause = 50 * time.Millisecond // between two of them

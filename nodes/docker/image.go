@@ -83,8 +83,8 @@ func (p *Provider) image(ctx context.Context, e *engine, with []string) (Image, 
 			return image, nil
 		}
 		if len(with) == 0 && len(image.With) > 0 {
-			return image, fmt.Errorf("docker: the image %s is of another build of chaos and holds %s as well: make it anew with chaos image --with FILE",
-				image.Name, strings.Join(image.With, ", "))
+			return image, fmt.Errorf("docker: the image %s is of another build of chaos and holds %s as well: make it anew with %s --with FILE",
+				image.Name, strings.Join(image.With, ", "), p.makeImage())
 		}
 	}
 	if image.ID, err = e.load(ctx, image.Name, arch, contents, labels); err != nil {

@@ -34,6 +34,8 @@ type Leftover struct {
 	owner   owner
 	project string
 	state   container.ContainerState // of a container; of a lock from elsewhere, of what it holds
+	made    time.Time                // by the engine's clock; zero where it does not tell
+	young   bool                     // of a harness elsewhere, which may be about to start the first container
 	holds   string                   // a lock's: the containers of others that the run used
 	folder  string                   // a lock's: the run's folder in them
 }
@@ -48,7 +50,7 @@ func (l Leftover) String() string { return fmt.Sprintf("%s %s of %s", l.Kind, l.
 // Clean removes what runs left in the engine whose harness is gone, thaws what
 // they left frozen, and verifies both; dry only finds. A live run is never
 // touched: its harness is a process that runs here, or where that can't be seen
-// from here, one of its containers still runs.
+// from here, one of its containers still runs or the run may be just starting.
 func Clean(ctx context.Context, c Config, dry bool) ([]Leftover, error) {
 	e, err := connect(ctx)
 	if err != nil {
@@ -92,8 +94,8 @@ func orphans(all []Leftover) (out []Leftover) {
 		switch {
 		case l.owner.here():
 			live[l.project] = live[l.project] || l.owner.lives()
-		case l.kindIs(kindContainer) || l.holds != "":
-			live[l.project] = live[l.project] || l.state == container.StateRunning
+		case l.young, l.state == container.StateRunning:
+			live[l.project] = true
 		}
 	}
 	for _, l := range all {
@@ -142,6 +144,9 @@ func (e *engine) things(ctx context.Context, label string) (out []Leftover, err 
 	for _, c := range containers.Items {
 		l := labelled(kindContainer, strings.TrimPrefix(strings.Join(c.Names, ","), "/"), c.ID, c.Labels)
 		l.state = c.State
+		if c.Created > 0 {
+			l.made = time.Unix(c.Created, 0)
+		}
 		out = append(out, l)
 	}
 	volumes, err := e.VolumeList(ctx, client.VolumeListOptions{Filters: filter})
@@ -150,6 +155,7 @@ func (e *engine) things(ctx context.Context, label string) (out []Leftover, err 
 	}
 	for _, v := range volumes.Items {
 		l := labelled(kindVolume, v.Name, v.Name, v.Labels)
+		l.made, _ = time.Parse(time.RFC3339, v.CreatedAt) // not every engine tells
 		if !l.owner.here() && slices.ContainsFunc(l.containers(), func(id string) bool { return e.agentIn(ctx, id) }) {
 			l.state = container.StateRunning
 		}
@@ -160,9 +166,43 @@ func (e *engine) things(ctx context.Context, label string) (out []Leftover, err 
 		return nil, fmt.Errorf("docker: listing networks: %w", err)
 	}
 	for _, n := range networks.Items {
-		out = append(out, labelled(kindNetwork, n.Name, n.ID, n.Labels))
+		l := labelled(kindNetwork, n.Name, n.ID, n.Labels)
+		l.made = n.Created
+		out = append(out, l)
 	}
-	return slices.DeleteFunc(out, func(l Leftover) bool { return l.Run == "" }), nil
+	out = slices.DeleteFunc(out, func(l Leftover) bool { return l.Run == "" })
+	return out, e.markYoung(ctx, out)
+}
+
+// markYoung marks what a harness elsewhere made so recently that none of its
+// containers need run yet. The engine's clock has told when, so it tells how long ago.
+func (e *engine) markYoung(ctx context.Context, all []Leftover) (err error) {
+	var now time.Time
+	for i, l := range all {
+		if l.owner.here() || l.made.IsZero() {
+			continue
+		}
+		if now.IsZero() {
+			if now, err = e.now(ctx); err != nil {
+				return err
+			}
+		}
+		all[i].young = now.Sub(l.made) < startWait
+	}
+	return nil
+}
+
+// now is the time by the engine's clock; by ours where it does not tell.
+func (e *engine) now(ctx context.Context) (time.Time, error) {
+	info, err := e.info(ctx)
+	if err != nil {
+		return time.Time{}, err
+	}
+	now, err := time.Parse(time.RFC3339, info.SystemTime)
+	if err != nil {
+		return time.Now(), nil
+	}
+	return now, nil
 }
 
 func labelled(kind, name, id string, labels map[string]string) Leftover {

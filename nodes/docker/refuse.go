@@ -52,7 +52,7 @@ func (p *Provider) lacks(with []string, s nodes.System, o nodes.Options) error {
 		return err
 	}
 	members := (&set{prefix: anySubnet}).members(o.Nodes)
-	return holds(with, adapt(program, with)(s.Exec(members[0], members, dataDir, o)))
+	return p.holds(with, adapt(program, with)(s.Exec(members[0], members, dataDir, o)))
 }
 
 // room tries whether there is a place for the hosts.

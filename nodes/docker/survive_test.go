@@ -126,9 +126,9 @@ func inside(t *testing.T, b *box, args ...string) string {
 	return string(out)
 }
 
-// A harness that is killed in the middle of a fault leaves hosts that end by
-// themselves, a frozen one too; what it made is found and removed, and while it
-// lived it was not.
+// A harness that is killed in the middle of a fault, its whole process group with
+// it, leaves hosts that end by themselves, a frozen one too: the watchdog is in no
+// group of its. What it made is found and removed, and while it lived it was not.
 func TestHarnessKilled(t *testing.T) {
 	t.Parallel()
 	p := needEngine(t)
@@ -149,7 +149,7 @@ func TestHarnessKilled(t *testing.T) {
 				t.Errorf("taken for left over while its harness lives: %v", left)
 			}
 			began := time.Now()
-			if err := cmd.Process.Kill(); err != nil {
+			if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); err != nil {
 				t.Fatal(err)
 			}
 			cmd.Wait()
@@ -174,11 +174,12 @@ func TestHarnessKilled(t *testing.T) {
 	}
 }
 
-// startHarness runs a harness of its own that has applied effects, like cut+frozen.
+// startHarness runs a harness, the first of a process group, that has applied effects, like cut+frozen.
 func startHarness(t *testing.T, p *Provider, dir string, effects nodes.EffectKind, env ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], "harness", dir, p.program, testImage, string(effects))
 	cmd.Stderr, cmd.Env = os.Stderr, append(os.Environ(), env...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
