@@ -37,6 +37,7 @@ type Defect struct {
 	Happened string   `json:"happened"`         // where it happened in the real world
 	SeenBy   string   `json:"seen_by"`          // which invariant or checker should see it
 	Hidden   string   `json:"hidden,omitempty"` // why a live run can hardly show it; "" if it can
+	Needs    string   `json:"needs,omitempty"`  // what a live run that shows it takes
 	Text     []byte   `json:"-"`                // the whole file
 
 	changes []*gitdiff.File
@@ -164,6 +165,7 @@ func (d *Defect) setLive(v string) error {
 	}
 	switch v[:end] {
 	case "yes":
+		d.Needs = strings.TrimSpace(v[end+1:])
 		return nil
 	case "no":
 		d.Hidden = strings.TrimSpace(v[end+1:])

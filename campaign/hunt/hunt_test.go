@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -174,11 +175,14 @@ func TestLocal(t *testing.T) {
 		t.Errorf("kept %q, want the two runs with a find", kept)
 	}
 	local = Local{Base: 1, Budget: 300 * time.Millisecond, Keep: t.TempDir()}
-	r, news = run(t, Hunt{Defects: defects("missed", "broken"), Builds: newFakeBuilds(t, nil), Runner: local, Tries: 1, Jobs: 1})
+	missed := defects("missed", "broken")
+	missed[0].Needs = "late messages"
+	r, news = run(t, Hunt{Defects: missed, Builds: newFakeBuilds(t, nil), Runner: local, Tries: 1, Jobs: 1})
 	in(t, news, "MISSED missed in raft, try 1", "silent sound", "FAILED broken in raft, try 1: ")
-	if r.Exit() != results.ExitInvalid || r.Lines[0].Seeds < 1 {
+	if r.Exit() != results.ExitInvalid || r.Lines[0].Seeds < 1 || !slices.Equal(r.Needs, []Skipped{{"missed", "late messages"}}) {
 		t.Errorf("exit %d, %+v", r.Exit(), r)
 	}
+	in(t, Record("", r), "- missed: late messages")
 	if left, _ := os.ReadDir(local.Keep); len(left) > 0 {
 		t.Errorf("%d folders are left", len(left))
 	}

@@ -62,10 +62,15 @@ func (r Report) record(b *strings.Builder) {
 			fmt.Fprintf(b, "| %s | %d | %d | %d | %.0f |\n", l.System, l.Tries, l.Found, l.Seeds, l.Seconds)
 		}
 	}
-	if len(r.NotHunted) > 0 {
-		b.WriteString("\nNot hunted here, since a live run can hardly show them:\n\n")
+	list(b, "What the missed ones take in a live run", r.Needs)
+	list(b, "Not hunted here, since a live run can hardly show them", r.NotHunted)
+}
+
+func list(b *strings.Builder, what string, all []Skipped) {
+	if len(all) > 0 {
+		b.WriteString("\n" + what + ":\n\n")
 	}
-	for _, n := range r.NotHunted {
+	for _, n := range all {
 		fmt.Fprintf(b, "- %s: %s\n", n.Defect, n.Why)
 	}
 }

@@ -16,6 +16,7 @@ type Report struct {
 	Tries       int       `json:"tries"`
 	Lines       []Line    `json:"lines"` // defects in the order of the catalogue, then the sound builds
 	NotHunted   []Skipped `json:"not_hunted,omitempty"`
+	Needs       []Skipped `json:"needs,omitempty"`    // what live runs that show the missed ones take
 	Failures    []string  `json:"failures,omitempty"` // of the harness
 	Interrupted bool      `json:"interrupted,omitempty"`
 }
@@ -38,7 +39,7 @@ type Line struct {
 	Details []string `json:"details,omitempty"` // what the sound build is accused of
 }
 
-// A Skipped is a defect that was not hunted, and why.
+// A Skipped is a defect that was not hunted or not found, and why.
 type Skipped struct {
 	Defect string `json:"defect"`
 	Why    string `json:"why"`
@@ -53,6 +54,7 @@ func (h Hunt) report(all []job, b *book) Report {
 			r.NotHunted = append(r.NotHunted, Skipped{d.Name, d.Hidden})
 		}
 	}
+	missed := map[string]bool{}
 	for i := 0; i < len(all); i += h.Tries {
 		var tries []Try
 		for _, j := range all[i : i+h.Tries] {
@@ -62,7 +64,14 @@ func (h Hunt) report(all []job, b *book) Report {
 				tries = append(tries, b.tries[at])
 			}
 		}
-		r.Lines = append(r.Lines, h.line(all[i].try, tries))
+		l := h.line(all[i].try, tries)
+		missed[l.Defect] = missed[l.Defect] || l.Word() == missedWord
+		r.Lines = append(r.Lines, l)
+	}
+	for _, d := range h.Defects {
+		if missed[d.Name] && r.In == "local" && d.Needs != "" {
+			r.Needs = append(r.Needs, Skipped{d.Name, d.Needs})
+		}
 	}
 	return r
 }
@@ -136,14 +145,16 @@ func (l Line) Word() string {
 	case l.sound():
 		return "silent"
 	}
-	return "MISSED"
+	return missedWord
 }
+
+const missedWord = "MISSED"
 
 // Exit is the exit status: 1 where a defect was missed or the sound build
 // accused, 2 where the harness failed or was interrupted, else 0.
 func (r Report) Exit() int {
 	for _, l := range r.Lines {
-		if w := l.Word(); w == "ACCUSED" || w == "MISSED" && l.Tries == r.Tries {
+		if w := l.Word(); w == "ACCUSED" || w == missedWord && l.Tries == r.Tries {
 			return results.ExitInvalid
 		}
 	}
@@ -165,7 +176,7 @@ func (r Report) Verdict() string {
 		count[l.Word()]++
 	}
 	s := fmt.Sprintf("%d of %d found", count["found"], count["defects"])
-	if n := count["MISSED"]; n > 0 {
+	if n := count[missedWord]; n > 0 {
 		s += fmt.Sprintf(", %d missed", n)
 	}
 	if count["sound ACCUSED"]+count["ACCUSED"] > 0 {
