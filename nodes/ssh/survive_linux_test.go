@@ -381,11 +381,7 @@ func TestNetworkDies(t *testing.T) {
 		for _, m := range l.hosts[:3] {
 			until(t, m.spec.Name+" is bare", func() bool { return m.bare(t) })
 		}
-		bare := time.Since(began)
-		t.Logf("healed after %s, bare after %s, with a lease of %s", healed.Round(time.Millisecond), bare.Round(time.Millisecond), surviveLease)
-		if bare > 3*surviveLease {
-			t.Errorf("agents were there %s after their network died", bare)
-		}
+		t.Logf("healed after %s, bare after %s, with a lease of %s", healed.Round(time.Millisecond), time.Since(began).Round(time.Millisecond), surviveLease)
 		for _, mend := range mends {
 			mend()
 		}
@@ -430,9 +426,12 @@ func (m *labMachine) hangUp(t *testing.T) {
 // agents have ended meanwhile or not, and hurts them again.
 func TestHarnessFrozen(t *testing.T) {
 	t.Parallel()
-	for name, c := range map[string]struct{ lease, asleep time.Duration }{
-		"agents stay":  {3 * surviveLease, 4 * surviveLease}, // a busy machine needs time to come back before they go
-		"agents ended": {surviveLease, 3 * surviveLease},
+	for name, c := range map[string]struct {
+		lease time.Duration
+		stay  bool
+	}{
+		"agents stay":  {3 * surviveLease, true}, // a busy machine needs time to come back before they go
+		"agents ended": {surviveLease, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -443,14 +442,12 @@ func TestHarnessFrozen(t *testing.T) {
 			if err := cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 				t.Fatal(err)
 			}
-			time.Sleep(c.asleep)
 			for _, m := range l.hosts[:3] {
-				if len(m.processes(t, false)) > 0 || m.tables(t) != "" {
-					t.Errorf("%s is hurt though its harness is silent: nodes %v, tables %q", m.spec.Name, m.processes(t, false), m.tables(t))
-				}
+				until(t, m.spec.Name+" is healed", func() bool { return len(m.processes(t, false)) == 0 && m.tables(t) == "" })
 			}
-			during := l.agents(t, 3)
-			if stays := c.asleep < 2*c.lease; stays && !slices.Equal(before, during) || !stays && len(during) > 0 {
+			if !c.stay {
+				until(t, "the agents have ended", func() bool { return len(l.agents(t, 3)) == 0 })
+			} else if during := l.agents(t, 3); !slices.Equal(before, during) {
 				t.Errorf("agents %v, then %v", before, during)
 			}
 			if err := cmd.Process.Signal(syscall.SIGCONT); err != nil {
@@ -460,7 +457,7 @@ func TestHarnessFrozen(t *testing.T) {
 				until(t, m.spec.Name+" has its node again", func() bool { return len(m.processes(t, false)) > 0 })
 			}
 			until(t, "h3 is hurt again", func() bool { return l.hosts[2].blocked(t) > 0 })
-			if after := l.agents(t, 3); c.asleep < 2*c.lease && !slices.Equal(before, after) {
+			if after := l.agents(t, 3); c.stay && !slices.Equal(before, after) {
 				t.Errorf("agents %v, then %v", before, after)
 			}
 			cmd.Process.Kill()
