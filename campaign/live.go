@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -115,12 +117,31 @@ func nonce() string {
 	return hex.EncodeToString(b[:])
 }
 
+// errEarly is the end of a run that was interrupted while it began.
+var errEarly = errors.New("interrupted before the nodes were launched")
+
+// besides are the parts of an error that an interrupt does not explain.
+func besides(err error) (out []error) {
+	if all, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, e := range all.Unwrap() {
+			out = append(out, besides(e)...)
+		}
+		return out
+	}
+	for _, explained := range []error{context.Canceled, net.ErrClosed, io.ErrClosedPipe, io.EOF} {
+		if errors.Is(err, explained) {
+			return nil
+		}
+	}
+	return []error{err}
+}
+
 func (r *run) carryOut(ctx context.Context) (interrupted string, err error) {
 	r.enter(history.WarmUp)
 	o := nodes.Options{Nodes: r.Plan.Spec.Nodes, Dir: r.Folder, Cluster: r.nonce, Knobs: r.Plan.Spec.Knobs.Nodes(),
 		Lease: time.Duration(r.Plan.Spec.Lease), Network: r.Network}
 	if r.cluster, err = r.Provider.Launch(ctx, r.System, o); ctx.Err() != nil && err != nil {
-		return "", fmt.Errorf("interrupted before the nodes were launched: %w", err)
+		return "", errors.Join(append([]error{errEarly}, besides(err)...)...)
 	} else if err != nil {
 		return "", fmt.Errorf("launching %d nodes: %w", o.Nodes, err)
 	}

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -202,8 +204,12 @@ func TestFailedStarts(t *testing.T) {
 	}
 	ended, end := context.WithCancel(t.Context())
 	end()
-	if _, err := live(t, w).Run(ended); err == nil || err.Error() != "interrupted before the nodes were launched: no place left" {
+	if _, err := live(t, w).Run(ended); err == nil || err.Error() != "interrupted before the nodes were launched\nno place left" {
 		t.Errorf("a launch that was interrupted: %v", err)
+	}
+	ctxEnd := fmt.Errorf("agent: n1: %w", errors.Join(context.Canceled, errors.New("no greeting came")))
+	if got := besides(errors.Join(ctxEnd, fmt.Errorf("n2: %w", net.ErrClosed))); len(got) > 0 {
+		t.Errorf("an interrupt explains all of it, but %v", got)
 	}
 	w = newWorld()
 	w.silent[3] = true

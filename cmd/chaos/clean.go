@@ -45,7 +45,7 @@ agents, firewall tables and folders on hosts. A live run is never touched.`,
 				fmt.Fprintf(c.OutOrStdout(), "%s %v\n", cleanWord(l, left, dry), l)
 			}
 			if err == nil && len(found) == 0 {
-				fmt.Fprintln(c.OutOrStdout(), "nothing is left of any run")
+				fmt.Fprintln(c.OutOrStdout(), "nothing is left of dead runs")
 			}
 			return err
 		},

@@ -58,6 +58,9 @@ func diagnose(c *cobra.Command, w where, asked venueFlags) error {
 		}
 	}
 	findings, err := w.diagnose(c.Context(), asked.network)
+	if err == nil && c.Context().Err() != nil {
+		err = errors.New("interrupted before everything was looked at")
+	}
 	if err != nil {
 		return err
 	}

@@ -85,7 +85,7 @@ func interruptible(next string) (context.Context, func()) {
 			<-signals
 		}
 		<-signals
-		fmt.Fprintln(os.Stderr, "\nchaos: left at once; nothing keeps running")
+		fmt.Fprintln(os.Stderr, "\nchaos: left at once; nothing keeps running, and chaos clean with the same --provider removes what is left")
 		os.Exit(results.ExitHarness)
 	}()
 	return ctx, func() { signal.Stop(signals); cancel() }

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"chaos/campaign"
+	"chaos/nemesis"
 	"chaos/nodes/docker"
 	"chaos/results"
 )
@@ -74,7 +75,7 @@ func makeBundle(root, name, bundle, binary string, with []string) error {
 	if err != nil {
 		return usageError{err}
 	}
-	if err := packable(plan.Spec.System, with); err != nil {
+	if err := errors.Join(packable(plan.Spec.System, with), playable(plan)); err != nil {
 		return usageError{err}
 	}
 	if real, err := filepath.EvalSymlinks(folder); err == nil {
@@ -138,6 +139,23 @@ func packable(system string, with []string) error {
 	for _, f := range with {
 		if err := docker.CheckExtra(f, runtime.GOARCH); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// playable tells what a bundle can't do: its control service has no engine to ask.
+func playable(p campaign.Plan) error {
+	for _, step := range p.Schedule {
+		f, err := nemesis.Find(step.Fault)
+		if err != nil {
+			continue // a heal
+		}
+		for _, k := range f.Kinds() {
+			if !docker.InControl(k) {
+				return fmt.Errorf("the plan has %s, which the control service of a bundle can't do: pass %s on instead, for chaos run --provider %s --plan %s",
+					step.Fault, results.PlanFile, p.Spec.Provider, results.PlanFile)
+			}
 		}
 	}
 	return nil

@@ -264,12 +264,18 @@ func (f *runFlags) prepare(c *cobra.Command, plan campaign.Plan) (live campaign.
 	if err != nil {
 		return live, usageError{err}
 	}
+	if place := map[string]string{"docker": "the engine", "ssh": "the hosts"}[v.provider]; place != "" && !f.quiet {
+		fmt.Fprintf(c.ErrOrStderr(), "looking at %s\n", place)
+	}
 	refused := v.probe(c.Context(), faults...)
 	if !f.quiet { // it may be what explains a refusal
 		v.note()
 	}
 	if refused == nil {
 		refused = v.suits(c.Context())
+	}
+	if refused != nil && c.Context().Err() != nil {
+		refused = errEarly
 	}
 	if refused == nil {
 		refused = roomFor(f.out)

@@ -84,7 +84,7 @@ func (v *venue) probe(ctx context.Context, faults ...nemesis.Fault) error {
 	}
 	v.abilities = v.made.Probe(ctx, v.asked)
 	if ctx.Err() != nil {
-		return errors.New("interrupted before anything was started: there is nothing to judge")
+		return errEarly
 	}
 	lacks := func(f nemesis.Fault) error {
 		if err := nemesis.Unable(f, v.abilities); err != nil {
@@ -107,6 +107,9 @@ func (v *venue) probe(ctx context.Context, faults ...nemesis.Fault) error {
 	}
 	return nil
 }
+
+// errEarly is what an interrupt makes of a run that has not begun.
+var errEarly = errors.New("interrupted before anything was started: there is nothing to judge")
 
 // elsewhere says which providers have machines to hurt, to who asks for one where there is none.
 func (v venue) elsewhere(f nemesis.Fault) string {

@@ -67,7 +67,7 @@ func Doctor(ctx context.Context, program string, c Config) (out []Finding) {
 	if err == nil && len(left) > 0 && slices.ContainsFunc(left, func(l Leftover) bool { return !l.harmless() }) {
 		err = fmt.Errorf("%d things of dead runs are left, %v the first: chaos clean --provider docker removes them", len(left), left[0])
 	}
-	note = "nothing is left of any run"
+	note = "nothing is left of dead runs"
 	if len(left) > 0 {
 		note = fmt.Sprintf("%v is left and empty: chaos clean --provider docker removes it", left[0])
 	}

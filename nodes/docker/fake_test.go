@@ -178,6 +178,41 @@ func TestWatchdogTold(t *testing.T) {
 	}
 }
 
+// What is asked for while a run is interrupted is made before the run tidies up,
+// so that the run knows of it.
+func TestMakingIsUnbroken(t *testing.T) {
+	var interrupt func()
+	fakeEngine(t, func(method, path, _ string) any {
+		if method == http.MethodPost {
+			interrupt()
+			time.Sleep(50 * time.Millisecond) // whoever gives up does it now
+		}
+		if path == "volumes/create" {
+			return volume.Volume{Name: lockPrefix + "p", Labels: map[string]string{labelRun: "a run", labelOwner: self().String()}}
+		}
+		return container.CreateResponse{ID: "made"}
+	})
+	s := &set{e: testEngine(t), project: "p", image: "i", prefix: anySubnet, labels: map[string]string{}}
+	for what, make := range map[string]func(context.Context) error{
+		"network":   s.makeNetwork,
+		"container": func(ctx context.Context) error { _, err := s.makeHost(ctx, nodes.Member{ID: 1}); return err },
+		"lock": func(ctx context.Context) error {
+			_, err := s.e.lock(ctx, "p", "a run", []*box{{id: "c1", dir: dataDir}})
+			return err
+		},
+	} {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		interrupt = cancel
+		if err := make(ctx); err != nil || ctx.Err() == nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		if err := make(ctx); err == nil {
+			t.Errorf("%s: begun after the interrupt", what)
+		}
+	}
+}
+
 // nothing is what an engine that has nothing lists.
 func nothing(path string) any {
 	if path == "volumes" {

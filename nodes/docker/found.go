@@ -139,7 +139,9 @@ func (e *engine) lock(ctx context.Context, project, run string, boxes []*box) (L
 	}
 	name := lockPrefix + project
 	labels := map[string]string{labelRun: run, labelOwner: self().String(), labelProject: name, labelHolds: strings.Join(ids, ","), labelFolder: boxes[0].dir}
-	r, err := e.VolumeCreate(ctx, client.VolumeCreateOptions{Name: name, Labels: labels})
+	making, cancel := unbroken(ctx)
+	defer cancel()
+	r, err := e.VolumeCreate(making, client.VolumeCreateOptions{Name: name, Labels: labels})
 	if err != nil {
 		return Leftover{}, fmt.Errorf("docker: locking the project %s: %w", project, err)
 	}

@@ -36,6 +36,7 @@ const (
 
 const (
 	startWait   = 2 * time.Minute       // from the first thing that a run makes to a container that runs
+	makeWait    = 30 * time.Second      // for the engine to make one thing
 	removeWait  = 20 * time.Second      // for everything of a run to be gone
 	removeTries = 40                    // to remove a network that the engine still believes in use
 	removePause = 50 * time.Millisecond // between two of them
@@ -132,6 +133,8 @@ const errTaken = "overlaps"
 
 // makeNetwork makes a network that leads nowhere else.
 func (s *set) makeNetwork(ctx context.Context) error {
+	ctx, cancel := unbroken(ctx)
+	defer cancel()
 	r, err := s.e.NetworkCreate(ctx, s.project, client.NetworkCreateOptions{
 		Driver: "bridge", Internal: true, Labels: s.labels,
 		IPAM: &network.IPAM{Config: []network.IPAMConfig{{Subnet: s.prefix, Gateway: s.prefix.Addr().Next()}}},
@@ -194,6 +197,16 @@ func (s *set) members(n int) []nodes.Member {
 	return out
 }
 
+// unbroken bounds a request that makes something, and lets it come to its end
+// where ctx does not: what an engine makes for somebody who has gone is there
+// only after he has tidied up.
+func unbroken(ctx context.Context) (context.Context, context.CancelFunc) {
+	if ctx.Err() != nil {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(context.WithoutCancel(ctx), makeWait)
+}
+
 // create makes the container of every member, side by side.
 func (s *set) create(ctx context.Context, members []nodes.Member) error {
 	errs := make([]error, len(members))
@@ -218,6 +231,8 @@ func (s *set) makeHost(ctx context.Context, m nodes.Member) (*box, error) {
 	labels[labelHost] = m.ID.String()
 	limit := int64(pidsMax)
 	mode, hostname, net := s.place(m)
+	ctx, cancel := unbroken(ctx)
+	defer cancel()
 	r, err := s.e.ContainerCreate(ctx, client.ContainerCreateOptions{
 		Name:   name,
 		Config: agentConfig(s.image, hostname, labels),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/moby/moby/api/types/container"
@@ -22,6 +23,12 @@ type abilities struct {
 // everything is what a machine with an engine can do.
 var everything = []nodes.EffectKind{nodes.Down, nodes.Frozen, nodes.Cut, nodes.CutData, nodes.Delayed, nodes.Lossy, nodes.Duplicated,
 	nodes.Reordered, nodes.Limited, nodes.MachineDown, nodes.MachineFrozen}
+
+// InControl tells whether the control service of a compose project can have that
+// effect: it can do what agents can, and has no engine.
+func InControl(k nodes.EffectKind) bool {
+	return slices.Contains(everything, k) && k != nodes.MachineDown && k != nodes.MachineFrozen
+}
 
 // errNoMachine says why machines can't be hurt where there is no engine to ask.
 var errNoMachine = errors.New("containers are killed and frozen through the engine, which a control service does not have: run it from the host, chaos run --provider docker --project NAME")
@@ -78,7 +85,9 @@ func (p *Provider) tryContainer(ctx context.Context, o nodes.Options) (effects m
 	}
 	s := &set{e: e, project: "chaos-try-" + fresh()}
 	s.labels = map[string]string{labelRun: "a trial", labelOwner: self().String(), labelProject: s.project}
-	r, err := e.ContainerCreate(ctx, client.ContainerCreateOptions{
+	making, cancel := unbroken(ctx)
+	defer cancel()
+	r, err := e.ContainerCreate(making, client.ContainerCreateOptions{
 		Name: s.project, Config: agentConfig(image.ID, "try", s.labels),
 		HostConfig: &container.HostConfig{
 			NetworkMode: "none", CapDrop: dropped, CapAdd: []string{"NET_ADMIN"},

@@ -199,7 +199,11 @@ func (c *checkup) clock(theirs, sent, back time.Time, looked time.Duration) {
 	if off > clockOff || off < -clockOff-unsure {
 		err = fmt.Errorf("it is %s off; remedy: run chrony or systemd-timesyncd there", off.Round(time.Millisecond))
 	}
-	c.add("clock", fmt.Sprintf("%s off, give or take %s", off.Round(time.Millisecond), unsure.Round(time.Millisecond)), err)
+	note := fmt.Sprintf("%s off, give or take %s", off.Round(time.Millisecond), unsure.Round(time.Millisecond))
+	if unsure > clockOff {
+		note += ": the way there is too slow to tell"
+	}
+	c.add("clock", note, err)
 }
 
 func (c *checkup) remains(ctx context.Context) {

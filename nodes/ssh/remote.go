@@ -377,7 +377,7 @@ func (r *remote) leave(ctx context.Context, keep bool) error {
 	r.doubt()
 	r.shut()
 	if err := r.connected(ctx); err != nil {
-		return fmt.Errorf("ssh: %s: the run's folder %s stays there until chaos clean --provider ssh --hosts FILE, and its node ends with the lease: %w", r.e.name, r.run, err)
+		return fmt.Errorf("ssh: %s: the run's folder %s stays there until chaos clean --provider ssh --hosts %s, and its node ends with the lease: %w", r.e.name, r.run, r.p.c.HostsFile, err)
 	}
 	q := request{Op: opRemove, Run: r.run}
 	if keep {

@@ -72,8 +72,11 @@ func (c *connection) session(ctx context.Context) (*ssh.Session, error) {
 	if !stop() && err == nil {
 		err = ctx.Err()
 	}
-	if err != nil {
+	switch refused := new(ssh.OpenChannelError); {
+	case errors.As(err, &refused):
 		return nil, fmt.Errorf("ssh: opening a session: %w; if sessions are refused: MaxSessions in sshd_config must be 10, its default, or more", err)
+	case err != nil:
+		return nil, fmt.Errorf("ssh: opening a session: %w (%w)", errLost, err)
 	}
 	return session, nil
 }
