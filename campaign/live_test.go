@@ -265,6 +265,17 @@ func TestTroubleIsKept(t *testing.T) {
 	}
 }
 
+// A restart of all that nobody can prove is none.
+func TestUnprovenRestart(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	w.unproven["apply restart-all"] = true
+	rec, err := live(t, w).Run(t.Context())
+	if all := strings.Join(rec.Trouble, "; "); err != nil || !strings.Contains(all, "that all were down is not proven: n1 down") {
+		t.Errorf("trouble %q, %v", all, err)
+	}
+}
+
 // A record that can't be kept ends the storm, not the schedule's length later.
 func TestBrokenRecordEndsTheStorm(t *testing.T) {
 	t.Parallel()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"chaos/history"
@@ -149,7 +150,10 @@ func (r *run) restart() {
 	}
 	bounded, cancel := context.WithTimeout(context.Background(), healTime)
 	defer cancel()
-	_, err := r.cluster.Apply(bounded, "restart-all", all)
+	killed, err := r.cluster.Apply(bounded, "restart-all", all)
+	if err == nil && !killed.Proven() {
+		err = fmt.Errorf("that all were down is not proven: %s", strings.Join(killed.Failures(), "; "))
+	}
 	if _, undo := r.cluster.Revert(bounded, "restart-all"); undo != nil || err != nil {
 		r.trouble = append(r.trouble, fmt.Sprintf("restarting every node: %v", errors.Join(err, undo)))
 	}

@@ -135,12 +135,14 @@ func (s *storm) find(id string) *injection {
 // heal proves that the fault still bites, and takes it away.
 func (s *storm) heal(ctx context.Context, i *injection) error {
 	note := s.describe(i)
-	bounded, cancel := whole(ctx, 2*effectTimeout)
-	defer cancel()
-	evidence, err := s.cluster.Verify(bounded, i.ID)
+	verifying, verified := whole(ctx, effectTimeout)
+	defer verified()
+	evidence, err := s.cluster.Verify(verifying, i.ID)
 	s.conclude(history.Verify, note, evidence, err)
 	s.rec.note(history.Invoke, history.Heal, note)
-	evidence, err = s.cluster.Revert(bounded, i.ID)
+	healing, healed := whole(ctx, effectTimeout) // its own time: a host that is lost may use up all that there is to verify
+	defer healed()
+	evidence, err = s.cluster.Revert(healing, i.ID)
 	s.conclude(history.Heal, note, evidence, err)
 	if err == nil {
 		s.live = slices.DeleteFunc(s.live, func(o *injection) bool { return o == i })

@@ -149,6 +149,16 @@ func TestFailedCalls(t *testing.T) {
 	}
 }
 
+// What it takes to verify a fault is not taken from the time to heal it.
+func TestHealHasItsOwnTime(t *testing.T) {
+	w, s, _ := stormy(t)
+	s.fire(t.Context(), inject("kill-1", "kill", "n1"))
+	s.fire(t.Context(), heal("kill-1"))
+	if !w.until["revert kill-1"].After(w.until["verify kill-1"]) {
+		t.Errorf("verified until %s, healed until %s", w.until["verify kill-1"], w.until["revert kill-1"])
+	}
+}
+
 // Evidence that does not hold makes a note without proof, and no trouble: it is
 // the verdict that suffers.
 func TestUnprovenIsNoted(t *testing.T) {

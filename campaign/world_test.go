@@ -29,6 +29,7 @@ type world struct {
 	applied  int                          // commands executed
 	broken   map[string]error             // by "apply kill-1": what a call to the cluster answers
 	unproven map[string]bool              // by "apply kill-1": whether its evidence is missing
+	until    map[string]time.Time         // likewise: how long it was given
 	observe  func(call, injection string) // sees every call to the cluster; may be nil
 	silent   map[nodes.ID]bool            // nodes that never answer
 	launch   error
@@ -46,7 +47,7 @@ type served struct {
 
 func newWorld() *world {
 	return &world{latency: time.Millisecond, data: map[string]any{}, sessions: map[uint64]served{}, broken: map[string]error{},
-		unproven: map[string]bool{}, silent: map[nodes.ID]bool{}, news: make(chan nodes.Incident, 16)}
+		unproven: map[string]bool{}, until: map[string]time.Time{}, silent: map[nodes.ID]bool{}, news: make(chan nodes.Incident, 16)}
 }
 
 func (w *world) Name() string    { return "memory" }
@@ -140,7 +141,9 @@ func (c memoryCluster) act(ctx context.Context, call, injection string, do func(
 	if err := ctx.Err(); err != nil {
 		return e, err
 	}
+	c.until[call+" "+injection], _ = ctx.Deadline()
 	if err := c.broken[call+" "+injection]; err != nil {
+		e.Proofs = append(e.Proofs, nodes.Proof{What: "a part of it", Holds: true, How: "seen"}) // before it broke
 		return e, err
 	}
 	for _, effect := range do() {
