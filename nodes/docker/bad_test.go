@@ -290,6 +290,13 @@ func TestOwner(t *testing.T) {
 	if got := orphans([]Leftover{running, exited}); len(got) > 0 {
 		t.Errorf("of a harness elsewhere that lives: %v", got)
 	}
+	here, gone := exited, exited
+	here.owner, gone.owner = me, owner{thisMachine(), "1@0"}
+	for _, all := range [][]Leftover{{here, gone}, {gone, here}} {
+		if got := orphans(all); len(got) > 0 {
+			t.Errorf("of a project with a live harness: %v", got)
+		}
+	}
 	if got := orphans([]Leftover{exited, exited}); len(got) != 2 {
 		t.Errorf("of a harness elsewhere that has ended: %v", got)
 	}

@@ -173,8 +173,23 @@ func TestWatchdogTold(t *testing.T) {
 		return container.InspectResponse{State: &container.State{Running: true, Paused: !thawed}}
 	})
 	ctx, tell := context.WithCancel(t.Context())
-	if err := Watchdog(ctx, strings.NewReader("watch c1\n"), wire(func(string) { tell() })); err != nil || !thawed {
-		t.Errorf("thawed: %v, %v", thawed, err)
+	var said []string
+	err := Watchdog(ctx, strings.NewReader("watch c1\nwhat\n"), wire(func(s string) { tell(); said = append(said, s) }))
+	if err != nil || !thawed || len(said) != 2 || said[1] == said[0] {
+		t.Errorf("thawed: %v, %v, said %q", thawed, err, said)
+	}
+}
+
+// A container that is found frozen is watched as well.
+func TestFoundFrozenIsWatched(t *testing.T) {
+	fakeEngine(t, func(string, string, string) any {
+		return container.InspectResponse{State: &container.State{Running: true, Paused: true}}
+	})
+	var told []string
+	dog := &guard{cmd: &exec.Cmd{}, in: wire(func(order string) { told = append(told, order) }), out: bufio.NewReader(strings.NewReader(guardReady + "\n"))}
+	m := machine{&box{e: testEngine(t), id: "c1", name: "p-n1", node: 1, guard: dog}}
+	if err := m.bring(t.Context(), nodes.MachineState{Frozen: true}); err != nil || !slices.Equal(told, []string{"watch c1\n"}) {
+		t.Errorf("told %q, %v", told, err)
 	}
 }
 

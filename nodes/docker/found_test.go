@@ -203,6 +203,9 @@ func TestCleanThaws(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if _, err := e.lock(t.Context(), project, run+"-2", boxes); err == nil || !strings.Contains(err.Error(), "in use by the run "+run) {
+		t.Errorf("locked for a second run of this process: %v", err)
+	}
 	if err := e.freeze(t.Context(), ids[1], true); err != nil {
 		t.Fatal(err)
 	}

@@ -124,15 +124,16 @@ func Watchdog(ctx context.Context, in io.Reader, out io.Writer) error {
 	frozen := map[string]bool{}
 	for lines := bufio.NewScanner(in); lines.Scan(); {
 		verb, id, _ := strings.Cut(lines.Text(), " ")
+		answer := guardReady
 		switch {
 		case verb == watchOrder && len(frozen) < frozenMax:
 			frozen[id] = true
 		case verb == forgetting:
 			delete(frozen, id)
-		default:
-			return fmt.Errorf("docker: the watchdog does not understand %q", lines.Text())
+		default: // whatever it is, what is frozen is not left so
+			answer = "not understood, or too many"
 		}
-		if _, err := fmt.Fprintln(out, guardReady); err != nil {
+		if _, err := fmt.Fprintln(out, answer); err != nil {
 			break // nobody is there any more
 		}
 	}

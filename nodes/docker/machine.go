@@ -44,14 +44,14 @@ func (m machine) bring(ctx context.Context, s nodes.MachineState) error {
 			return err
 		}
 	}
-	if s.Frozen == state.Paused {
-		return nil
-	}
 	if s.Frozen {
-		// First the one who thaws it when we are gone.
+		// First the one who thaws it when we are gone, whoever froze it.
 		if err := m.guard.watch(m.id); err != nil {
 			return err
 		}
+	}
+	if s.Frozen == state.Paused {
+		return nil
 	}
 	if err := m.e.freeze(ctx, m.id, s.Frozen); err != nil {
 		return fmt.Errorf("docker: %s: %w", m.name, err)

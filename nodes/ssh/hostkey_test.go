@@ -114,11 +114,13 @@ func TestHostKeys(t *testing.T) {
 // A line that would revoke a key, and is not understood, can't be skipped.
 func TestOddRevocation(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "known_hosts")
-	if err := os.WriteFile(file, []byte("\n@revoked * ssh-odd AAAA\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := newDoorkeeper(target{knownHosts: []string{file}}); err == nil || !strings.Contains(err.Error(), "known_hosts:2") {
-		t.Errorf("taken: %v", err)
+	for _, line := range []string{"\n@revoked * ssh-odd AAAA\n", "\n \t@revoked * ssh-odd AAAA\n"} {
+		if err := os.WriteFile(file, []byte(line), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := newDoorkeeper(target{knownHosts: []string{file}}); err == nil || !strings.Contains(err.Error(), "known_hosts:2") {
+			t.Errorf("%q is taken: %v", line, err)
+		}
 	}
 }
 

@@ -78,7 +78,7 @@ func find(folder string) ([]item, error) {
 	for _, p := range processes {
 		i := run(p.run)
 		i.Processes = append(i.Processes, p.String())
-		i.Agent = i.Agent || p.agent && p.state != 'T' // one that is stopped serves nobody
+		i.Agent = i.Agent || p.serves()
 		if i.Owner == (owner{}) {
 			i.Owner = readOwner(p.run)
 		}
@@ -211,6 +211,9 @@ func (o owner) lives() lifeSign {
 	}
 	return dead
 }
+
+// serves tells whether it is an agent that works: one that is stopped serves nobody.
+func (p process) serves() bool { return p.agent && p.state != 'T' }
 
 // left tells whether a run's remains may be taken away, and if not why.
 func (i item) left() (bool, string) {

@@ -6,6 +6,15 @@ import (
 	"testing"
 )
 
+// An agent that is stopped keeps no run from being cleaned.
+func TestStoppedAgentServesNobody(t *testing.T) {
+	for _, p := range []process{{agent: true, state: 'S'}, {agent: true, state: 'R'}, {agent: true, state: 'T'}, {state: 'S'}} {
+		if want := p.agent && p != (process{agent: true, state: 'T'}); p.serves() != want {
+			t.Errorf("%+v serves: %v", p, !want)
+		}
+	}
+}
+
 // A process that has got the number of one that was to be killed is spared.
 func TestKillSparesWhoeverHasTheNumberNow(t *testing.T) {
 	for _, other := range []bool{true, false} {
