@@ -184,7 +184,7 @@ func (c *checkup) examine(ctx context.Context, all []*remote) {
 	c.add("address and ports", fmt.Sprintf("%s, %d to %d", r.inside, r.e.ports, r.e.ports+portCount-1), errorOf(a.Ports))
 	var cut error
 	if len(a.Peers) > 0 {
-		cut = fmt.Errorf("%s; remedy: let the hosts reach each other on ports %d to %d", join(a.Peers), r.e.ports, r.e.ports+portCount-1)
+		cut = fmt.Errorf("%s; remedy: let the hosts reach each other on ports %d to %d (docs/ssh.md says what Docker does to bridges)", join(a.Peers), r.e.ports, r.e.ports+portCount-1)
 	}
 	c.add("way to the others", fmt.Sprintf("%d hosts", len(q.Peers)), cut)
 	c.clock(time.Unix(0, a.Clock), sent, back, a.Took)
