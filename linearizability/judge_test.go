@@ -151,6 +151,18 @@ func TestJudge(t *testing.T) {
 			p.reads(1, "n3")
 			return p
 		}, Valid, "linearizable", ""},
+		{"a quorum lost in the middle, until after the end", func() *tape {
+			p, kill := newTape(), history.Note{ID: "i2", Fault: "kill", Victims: []string{"n3"}, Kinds: []string{"down"}}
+			p.step = 40 * time.Millisecond
+			p.reads(1, "n2")
+			p.inject(true, cut("i1"))
+			p.inject(true, kill)
+			p.failures(20, "n1")
+			p.heal(true, true, cut("i1"))
+			p.heal(true, true, kill)
+			p.reads(1, "n2")
+			return p
+		}, Valid, "linearizable", ""},
 		{"stale read", func() *tape {
 			p := goodRun()
 			p.do(history.Ok, history.Write, "cas/k", "n2", 2, 2)
@@ -168,6 +180,16 @@ func TestJudge(t *testing.T) {
 			p.do(history.Ok, history.Read, "cas/lost", "n2", nil, 5) // not a final one
 			p.note(history.Info, history.Phase, history.Note{Phase: history.Final})
 			p.reads(1, "n2")
+			return p
+		}, Unknown, "final reads", "1 of 2 keys have no completed final read"},
+		{"a final read that was asked before", func() *tape {
+			p := partition(true, true, true, 12, 12)
+			p.do(history.Ok, history.Write, "cas/lost", "n2", 5, 5)
+			early := history.Event{Process: 50, Type: history.Invoke, F: history.Read, Key: "cas/lost"}
+			p.add(early)
+			p.note(history.Info, history.Phase, history.Note{Phase: history.Final})
+			early.Type, early.Value = history.Ok, raw(5)
+			p.add(early)
 			return p
 		}, Unknown, "final reads", "1 of 2 keys have no completed final read"},
 		{"no final phase", func() *tape {
@@ -254,6 +276,12 @@ func TestRecovery(t *testing.T) {
 	starve := func(p *tape) {
 		p.note(history.Info, history.Incident, history.Note{Detail: "starved: no time for 3s"})
 	}
+	nested := newTape() // the fault that began first ends last, and nothing is tried after it
+	nested.inject(true, cut("i1"))
+	nested.inject(true, cut("i2"))
+	nested.heal(true, true, cut("i2"))
+	nested.reads(1, "n2")
+	nested.heal(true, true, cut("i1"))
 	tests := []struct {
 		name string
 		tape *tape
@@ -267,6 +295,7 @@ func TestRecovery(t *testing.T) {
 		{"never, but starved", after(20, time.Second, false, starve), Unknown},
 		{"ended too early", after(3, time.Second, false, nil), Unknown},
 		{"nobody tried", after(0, time.Second, false, nil), Unknown},
+		{"only before the last heal", nested, Unknown},
 	}
 	for _, tt := range tests {
 		h := tt.tape.history()
@@ -302,6 +331,13 @@ func TestAudits(t *testing.T) {
 	hashed := func(incarnation, applied uint64, hash string) history.Audit {
 		return history.Audit{System: "raft", Incarnation: incarnation, Term: 9, Applied: applied, Hash: hash}
 	}
+	long := func(first string) []history.Audit {
+		list := []history.Audit{hashed(1, history.AuditEvery, first)}
+		for i := uint64(2); i <= 10; i++ {
+			list = append(list, hashed(1, i*history.AuditEvery, "same"))
+		}
+		return list
+	}
 	type nodes = map[string][]history.Audit
 	tests := []struct {
 		name   string
@@ -321,6 +357,7 @@ func TestAudits(t *testing.T) {
 		{"promise forgotten", nodes{"n1": {paxos(1, 3, "n1"), paxos(2, 0, "-")}}, "the promise of n1 fell"},
 		{"hashes agree", nodes{"n1": {hashed(1, 64, "a"), hashed(1, 128, "b"), hashed(2, 64, "a")}, "n2": {hashed(1, 128, "b")}}, ""},
 		{"hashes differ", nodes{"n1": {hashed(1, 64, "a")}, "n2": {hashed(1, 64, "b")}}, "n1 (incarnation 1) and n2 (incarnation 1) applied different commands up to index 64: hashes a and b"},
+		{"only the oldest hashes differ", nodes{"n1": long("a"), "n2": long("b")}, "applied different commands up to index 64: hashes a and b"},
 		{"a node differs from itself", nodes{"n1": {hashed(1, 64, "a"), hashed(2, 64, "b")}}, "n1 (incarnation 1) and n1 (incarnation 2) applied"},
 	}
 	for _, tt := range tests {

@@ -186,11 +186,11 @@ func TestEtcdUnknownSession(t *testing.T) {
 
 // A session's key that holds nonsense proves nothing.
 func TestEtcdGarbledSession(t *testing.T) {
-	for _, junk := range []string{"x", "zzzzzzzzzzzzzzzz1"} {
+	for junk, sequence := range map[string]uint64{"": 1, "x": 2, "zzzzzzzzzzzzzzzz1": 2} { // nothing is less than any sequence
 		f, c := startEtcd(t)
 		f.set(etcdSession(9), []byte(junk))
 		for _, fn := range []string{history.Write, history.Append} {
-			if got := c.Do(t.Context(), event(fn, "k", "1", 9, 2)); got.Type != history.Info {
+			if got := c.Do(t.Context(), event(fn, "k", "1", 9, sequence)); got.Type != history.Info {
 				t.Errorf("%q, %s: %+v", junk, fn, got)
 			}
 		}
@@ -308,6 +308,7 @@ func TestEtcdGarbledSwap(t *testing.T) {
 		`{"header":{"revision":"5"},"succeeded":true,"responses":[{"response_range":{}}]}`,
 		`{"header":{"revision":"5"},"succeeded":true,"responses":[{"response_txn":{}}]}`,
 		`{"header":{"revision":"5"},"succeeded":true,"responses":[{"response_txn":{"responses":[{},{"response_range":{"kvs":[{},{}]}}]}}]}`,
+		`{"header":{"revision":"5"},"succeeded":true,"responses":[{"response_txn":{"responses":[{},{"response_range":{"kvs":[{"mod_revision":"3"},{"mod_revision":"4"}]}}]}}]}`,
 	} {
 		f, c := startEtcd(t)
 		f.hook = func(path string) (int, string) {
@@ -417,23 +418,63 @@ func (zeros) Read(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// A write that is not answered in time is in doubt, a read failed; the next
-// operation takes a new connection, so that it never gets the late answer.
+// An expiring context is out of time once the event comes, as after a deadline,
+// however slow the machine is.
+type expiring struct {
+	context.Context
+	event <-chan struct{}
+}
+
+func (c expiring) Err() error {
+	select {
+	case <-c.event:
+		return context.DeadlineExceeded
+	default:
+		return c.Context.Err()
+	}
+}
+
+// A change that is not answered in time is in doubt, also one that looked at its
+// key first, and a read failed. The next operation takes a new connection, so that
+// it never gets the late answer.
 func TestEtcdSilence(t *testing.T) {
-	for _, invoke := range []history.Event{event(history.Write, "k", "1", 9, 1), {F: history.Read, Key: "k"}} {
-		asked := make(chan struct{})
+	looked := func(kv string) string {
+		return `{"header":{"revision":"4"},"responses":[{"response_range":{}},{"response_range":{"kvs":[` + kv + `]}}]}`
+	}
+	for _, s := range []struct {
+		f, look string
+		want    history.Type
+	}{
+		{history.Write, "", history.Info},
+		{history.Read, "", history.Fail},
+		{history.Add, looked(""), history.Info},
+		{history.Add, looked(`{"value":"MQ==","mod_revision":"3"}`), history.Info},
+		{history.Append, looked(""), history.Info},
+		{history.Append, looked(`{"value":"WzFd","mod_revision":"3"}`), history.Info}, // [1]
+	} {
+		asked, late := make(chan struct{}), make(chan struct{})
 		m, dial := fakeNode(t,
-			func(n *fakeConn) { n.welcome(); n.path(); close(asked); silent(n) },
-			func(n *fakeConn) { n.welcome(); n.path(); n.reply(`{"header":{"revision":"5"}}`); silent(n) })
+			func(n *fakeConn) {
+				n.welcome()
+				if s.look != "" {
+					n.path()
+					n.reply(s.look)
+				}
+				n.path()
+				close(asked)
+				<-late
+				n.reply(`{"header":{"revision":"5"}}`)
+				silent(n)
+			},
+			func(n *fakeConn) { n.welcome(); n.path(); n.reply(`{"header":{"revision":"6"}}`); silent(n) })
 		c := dialEtcd(t, m, dial)
-		ctx, cancel := soon(t, asked)
-		got := c.Do(ctx, invoke)
-		cancel()
-		if want := map[bool]history.Type{true: history.Fail, false: history.Info}[invoke.F == history.Read]; got.Type != want {
-			t.Errorf("%s: %s %q, want %s", invoke.F, got.Type, got.Error, want)
+		got := c.Do(expiring{t.Context(), asked}, event(s.f, "k", "1", 9, 1))
+		close(late)
+		if got.Type != s.want {
+			t.Errorf("%s after %q: %s %q, want %s", s.f, s.look, got.Type, got.Error, s.want)
 		}
-		if got := c.Do(t.Context(), history.Event{F: history.Read, Key: "k"}); got.Type != history.Ok || got.At != 5 {
-			t.Errorf("after a %s: %+v", invoke.F, got)
+		if got := c.Do(t.Context(), history.Event{F: history.Read, Key: "k"}); got.Type != history.Ok || got.At != 6 {
+			t.Errorf("after a %s: %+v", s.f, got)
 		}
 	}
 }
@@ -501,6 +542,19 @@ func TestEtcdNoGreeting(t *testing.T) {
 	c.gate.opened = time.Now().Add(-2 * etcdDialMax)
 	if got := c.Do(t.Context(), history.Event{F: history.Read, Key: "k"}); got.Type != history.Ok {
 		t.Errorf("%+v", got)
+	}
+}
+
+// A connection that ends instead of a greeting does not cost the next operation, too.
+func TestEtcdEndsWhileGreeting(t *testing.T) {
+	m, dial := fakeNode(t,
+		func(n *fakeConn) { n.path() },
+		func(n *fakeConn) { n.welcome(); n.path(); n.reply(`{"header":{"revision":"5"}}`); silent(n) })
+	c := dialEtcd(t, m, dial)
+	for _, want := range []history.Type{history.Fail, history.Ok} {
+		if got := c.Do(t.Context(), history.Event{F: history.Read, Key: "k"}); got.Type != want {
+			t.Errorf("%+v, want %s", got, want)
+		}
 	}
 }
 

@@ -72,6 +72,27 @@ func TestAnswersMatchByID(t *testing.T) {
 	}
 }
 
+// An answer that came in pieces is not overwritten by the beginning of the next.
+func TestAnswersOutliveWhatFollows(t *testing.T) {
+	c := greeted(t)
+	var one, two []byte
+	for _, answer := range []*[]byte{&one, &two} {
+		id := c.Start(ModeLog, put)
+		value := strings.Repeat(string(rune('a'+id)), 300)
+		*answer = AppendResponse(nil, Response{ID: id, Result: Result{Value: Value{Kind: Text, Text: []byte(value)}}})
+	}
+	c.Sent(len(c.Out()))
+	for _, piece := range [][]byte{one[:50], append(one[50:], two[:200]...)} {
+		if err := c.Receive(piece); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r, ok := c.Next()
+	if !ok || string(AppendResponse(nil, r)) != string(one) {
+		t.Errorf("%v, %q is not what was sent: %q", ok, r.Result.Value.Text, one)
+	}
+}
+
 func TestLostGradesByWhatLeft(t *testing.T) {
 	c := greeted(t)
 	whole, part, none := c.Start(ModeLog, put), c.Start(ModeLog, put), c.Start(ModeLog, put)

@@ -327,6 +327,20 @@ func TestDelay(t *testing.T) {
 	}
 }
 
+// What comes after a delay was healed waits behind what came before.
+func TestHealedDelayKeepsTheOrder(t *testing.T) {
+	l := &link{id: there, changed: make(chan struct{})}
+	s := newStream(nil, l, nil)
+	s.dst = new(net.TCPConn) // takes nothing
+	l.set(nodes.LinkState{Delay: int64(time.Hour)})
+	s.take([]byte("a"))
+	l.set(nodes.LinkState{})
+	s.take([]byte("b"))
+	if len(s.queue) != 2 || s.failed {
+		t.Errorf("%d of 2 chunks wait, and dst was written to: %v", len(s.queue), s.failed)
+	}
+}
+
 // Bytes that wait for a delay are held when the link is cut meanwhile.
 func TestCutWhileDelayed(t *testing.T) {
 	n, _, down, up := open(t)
