@@ -44,6 +44,28 @@ func TestHealEndsTheNodeAnyway(t *testing.T) {
 	}
 }
 
+// A process that the system knows nothing of any more is down, however long the
+// kernel takes to tell who waits for it.
+func TestKillWaitsForNoFormality(t *testing.T) {
+	t.Parallel()
+	sleep, err := exec.LookPath("sleep")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(sleep, "0")
+	cmd.SysProcAttr = childAttributes()
+	if err := cmd.Run(); err != nil {
+		t.Fatal(err)
+	}
+	n := newNode(1, func(string) {})
+	defer n.spawn.close()
+	n.proc = &process{pid: cmd.Process.Pid, done: make(chan struct{}), asked: make(chan struct{})}
+	proofs, err := n.bring(nodes.NodeState{Down: true}, false)
+	if err != nil || !proofs[0].Holds {
+		t.Errorf("%+v, %v", proofs, err)
+	}
+}
+
 // freshNamespace brings the test's thread into a network namespace of its own.
 func freshNamespace(t *testing.T) {
 	t.Helper()
