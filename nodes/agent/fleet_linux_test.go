@@ -96,4 +96,25 @@ func TestProcessFaults(t *testing.T) {
 	c.Close()
 }
 
+// What an injection had lets go when the same name is applied to something else.
+func TestNewEffectsReplaceTheOld(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, 2)
+	f := l.fleet(lease, nil)
+	w := l.wire(1, 2)
+	ctx := context.Background()
+	for _, effects := range [][]nodes.Effect{{{Kind: nodes.Frozen, Node: 1}, cut(1, 2)}, {{Kind: nodes.Frozen, Node: 2}}} {
+		ev, err := f.Apply(ctx, "it", effects)
+		proven(t, effects[0].String(), ev, err)
+	}
+	for _, pid := range children(l.agent(1).Process.Pid) {
+		if state := stateOf(pid); state == "T" {
+			t.Error("n1 is frozen still")
+		}
+	}
+	if !passes(t, w.from, w.to, enough) {
+		t.Error("n1→n2 is cut still")
+	}
+}
+
 var _ = agent.Probe

@@ -243,3 +243,24 @@ func TestMachineGetsItsLinks(t *testing.T) {
 		})
 	}
 }
+
+// TestSleepersCutEnds: a cut that a machine got only when it woke ends as any
+// other does, even where it is all that its firewall ever had to do.
+func TestSleepersCutEnds(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, 2)
+	f := l.fleet(time.Hour, func(o *agent.FleetOptions) { o.Hosts[1].Machine = &sleepingMachine{l: l, id: 2} })
+	w := l.wire(1, 2)
+	ctx := context.Background()
+	ev, err := f.Apply(ctx, "machine", []nodes.Effect{{Kind: nodes.MachineFrozen, Node: 2}})
+	proven(t, "machine", ev, err)
+	ev, err = f.Apply(ctx, "cut", []nodes.Effect{cut(1, 2)})
+	proven(t, "cut of a machine that sleeps", ev, err)
+	ev, err = f.Revert(ctx, "machine")
+	proven(t, "wake", ev, err)
+	ev, err = f.Revert(ctx, "cut")
+	proven(t, "cut taken away", ev, err)
+	if !passes(t, w.from, w.to, enough) {
+		t.Error("the way is closed still")
+	}
+}

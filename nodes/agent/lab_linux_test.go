@@ -227,11 +227,14 @@ func (l *lab) fleet(lease time.Duration, change func(*agent.FleetOptions)) *agen
 // A wire is one established TCP connection between two namespaces.
 type wire struct{ from, to net.Conn }
 
-func (l *lab) wire(from, to nodes.ID) wire {
+func (l *lab) wire(from, to nodes.ID) wire { return l.wireAt(from, to, address(to)) }
+
+// wireAt connects to one address of several.
+func (l *lab) wireAt(from, to nodes.ID, host string) wire {
 	l.t.Helper()
 	var listener net.Listener
 	var err error
-	l.in(l.hosts[to], func() { listener, err = net.Listen("tcp", address(to)+":0") })
+	l.in(l.hosts[to], func() { listener, err = net.Listen("tcp", net.JoinHostPort(host, "0")) })
 	must(l.t, err)
 	defer listener.Close()
 	a, err := l.dialFrom(l.hosts[from], listener.Addr().String(), 5*time.Second)

@@ -83,7 +83,7 @@ func (n *node) runs() bool { return n.pid() != 0 }
 
 // pid is the number of the running process, 0 if there is none.
 func (n *node) pid() int {
-	if n.proc == nil {
+	if n.proc == nil || n.proc.gone.Load() {
 		return 0
 	}
 	select {
@@ -135,7 +135,7 @@ func (n *node) wait(p *process, r *os.File) {
 	if err != nil {
 		p.end = err.Error()
 	}
-	p.gone.Store(errors.Is(syscall.Kill(-p.pid, 0), syscall.ESRCH))
+	p.look()
 	close(p.done)
 	select {
 	case <-pumped:
@@ -157,6 +157,25 @@ func (n *node) wait(p *process, r *os.File) {
 	}
 }
 
+// look notes whether the system knows nothing of the group any more, not even a
+// zombie. On a busy machine that shows long before who waits for a process is
+// told: the kernel tidies up /proc first.
+func (p *process) look() {
+	if errors.Is(syscall.Kill(-p.pid, 0), syscall.ESRCH) {
+		p.gone.Store(true)
+	}
+}
+
+// how says how the process ended, as far as that is known.
+func (p *process) how() string {
+	select {
+	case <-p.done:
+		return p.end
+	default:
+		return "gone, its exit status is not known yet"
+	}
+}
+
 // kill ends the whole group and waits until no process of it is left.
 func (n *node) kill() error {
 	if n.proc == nil || n.proc.gone.Load() {
@@ -170,7 +189,10 @@ func (n *node) kill() error {
 	if err := signalGroup(n.proc.pid, syscall.SIGKILL); err != nil {
 		return err
 	}
-	poll(killWait, func() bool { return !n.runs() && len(group(n.proc.pid)) == 0 })
+	poll(killWait, func() bool {
+		n.proc.look()
+		return !n.runs() && len(group(n.proc.pid)) == 0
+	})
 	if left := group(n.proc.pid); n.runs() || len(left) > 0 {
 		return fmt.Errorf("agent: group %d still lives %s after SIGKILL: %v", n.proc.pid, killWait, left)
 	}
@@ -212,7 +234,7 @@ func (n *node) proveDown() nodes.Proof {
 		p.How = fmt.Sprintf("group %d still has %v", n.proc.pid, left)
 		return p
 	}
-	p.How = fmt.Sprintf("process %d waited for (%s), %s", n.proc.pid, n.proc.end, groupGone(n.proc.pid))
+	p.How = fmt.Sprintf("process %d ended (%s), %s", n.proc.pid, n.proc.how(), groupGone(n.proc.pid))
 	return p
 }
 
@@ -225,7 +247,7 @@ func (n *node) proveUp() nodes.Proof {
 	p.Holds = n.runs() && slices.ContainsFunc(members, func(m member) bool { return m.pid == n.proc.pid })
 	p.How = fmt.Sprintf("start %d, %v", n.starts, members)
 	if !n.runs() {
-		p.How = fmt.Sprintf("process %d has ended: %s", n.proc.pid, n.proc.end)
+		p.How = fmt.Sprintf("process %d has ended: %s", n.proc.pid, n.proc.how())
 	}
 	return p
 }

@@ -86,32 +86,42 @@ func TestWeatherLeavesOtherLinksAlone(t *testing.T) {
 	proven(t, "revert", ev, err)
 }
 
-// What is under way on a delayed link when that is healed arrives, and at once.
+// What is under way on a delayed link arrives when that is healed or the run
+// ends, and at once.
 func TestHealLetsGoWhatWaits(t *testing.T) {
 	t.Parallel()
-	l := newLab(t, 2)
-	f := l.fleet(lease, nil)
-	ctx := context.Background()
-	ev, err := f.Apply(ctx, "slow", []nodes.Effect{{Kind: nodes.Delayed, From: 1, To: 2, Delay: 2 * time.Second}})
-	proven(t, "slow", ev, err)
-	var in, out net.PacketConn
-	l.in(l.hosts[2], func() { in, err = net.ListenPacket("udp", address(2)+":0") })
-	must(t, err)
-	defer in.Close()
-	l.in(l.hosts[1], func() { out, err = net.ListenPacket("udp", address(1)+":0") })
-	must(t, err)
-	defer out.Close()
-	const sent = 10
-	for range sent {
-		_, err = out.WriteTo([]byte("x"), in.LocalAddr())
-		must(t, err)
-	}
-	ev, err = f.Revert(ctx, "slow")
-	proven(t, "revert", ev, err)
-	must(t, in.SetReadDeadline(time.Now().Add(enough)))
-	for i := range sent {
-		if _, _, err := in.ReadFrom(make([]byte, 1)); err != nil {
-			t.Fatalf("%d of %d packets that waited were let go: %v", i, sent, err)
-		}
+	for name, end := range map[string]func(*testing.T, *agent.Fleet){
+		"revert": func(t *testing.T, f *agent.Fleet) {
+			ev, err := f.Revert(context.Background(), "slow")
+			proven(t, "revert", ev, err)
+		},
+		"close": func(t *testing.T, f *agent.Fleet) { must(t, f.Close(context.Background())) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t, 2)
+			f := l.fleet(lease, nil)
+			ev, err := f.Apply(context.Background(), "slow", []nodes.Effect{{Kind: nodes.Delayed, From: 1, To: 2, Delay: 2 * time.Second}})
+			proven(t, "slow", ev, err)
+			var in, out net.PacketConn
+			l.in(l.hosts[2], func() { in, err = net.ListenPacket("udp", address(2)+":0") })
+			must(t, err)
+			defer in.Close()
+			l.in(l.hosts[1], func() { out, err = net.ListenPacket("udp", address(1)+":0") })
+			must(t, err)
+			defer out.Close()
+			const sent = 10
+			for range sent {
+				_, err = out.WriteTo([]byte("x"), in.LocalAddr())
+				must(t, err)
+			}
+			end(t, f)
+			must(t, in.SetReadDeadline(time.Now().Add(enough)))
+			for i := range sent {
+				if _, _, err := in.ReadFrom(make([]byte, 1)); err != nil {
+					t.Fatalf("%d of %d packets that waited were let go: %v", i, sent, err)
+				}
+			}
+		})
 	}
 }
