@@ -24,8 +24,8 @@ func newDoctorCommand() *cobra.Command {
 		Example: "  chaos doctor\n  chaos doctor --system etcd --network namespaces\n  chaos doctor --provider docker\n  chaos doctor --provider ssh --hosts hosts.yaml",
 		Long: `doctor tries, on this machine or on the provider's hosts, what a run needs:
 making hosts, hurting links, writing run folders; with --system also what that
-system needs. Flags that a run would refuse, it refuses in the same words; without
---nodes it looks at all hosts of the hosts file, however many those are.
+system needs. Flags that a run would refuse, it refuses in the same words.
+Without --nodes it looks at all hosts of the hosts file, however many there are.
 
 Exit status: 0 all is there, 2 something is missing, 64 wrong usage.`,
 		Args: noArgs,
