@@ -274,6 +274,7 @@ func TestKillSparesAnHeir(t *testing.T) {
 		if err := errors.Join(n.start(), c.end(n)); err != nil {
 			t.Fatal(err)
 		}
+		<-n.proc.done // else it is still asked who has the number
 		heir := exec.Command(sleep, "60")
 		heir.SysProcAttr = childAttributes()
 		if err := heir.Start(); err != nil {
