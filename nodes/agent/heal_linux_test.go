@@ -47,7 +47,7 @@ func (l *lab) noTable(id nodes.ID) {
 func TestKilledAgentHealsByTheKernel(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, 2)
-	const short = 2 * time.Second
+	const short = 4 * time.Second // a starved agent must not lose it at the start
 	f := l.fleet(short, func(o *agent.FleetOptions) {
 		open := o.Hosts[1].Open
 		opened := false
