@@ -44,7 +44,7 @@ func Faults(t *testing.T, launch func(t *testing.T) (nodes.Cluster, nodes.Abilit
 	for n, f := range faults {
 		t.Run(f.Name(), func(t *testing.T) {
 			if why := nemesis.Unable(f, able); why != nil {
-				t.Skip(why)
+				unable(t, able, why, f.Kinds()...)
 			}
 			k.fault(t, f, uint64(n+1))
 		})
