@@ -21,6 +21,7 @@ const (
 	decidedStable     = "decided-stable"            // 3: the sequence of commands is one, for ever
 	commitMonotone    = "commit-monotone"           // Status.Commit never falls in one incarnation
 	checkpointCovers  = "checkpoint-covers-decided" // a checkpoint stands for decided slots and for nothing else
+	questionsUnique   = "questions-unique"          // no incarnation asks under the tags of an earlier one
 )
 
 // slotsKeptMax bounds how many slots a [Check] remembers.
@@ -59,6 +60,7 @@ type watched struct {
 	fresh []vote // acceptances that are perhaps not durable yet
 
 	promised Ballot // durable
+	life     uint64 // durable: what its questions' tags begin with
 	accepted window[remembered]
 	swept    uint64 // the checkpoint at which Check.forget was called last
 
@@ -177,9 +179,12 @@ func (k *Check) Started(id consensus.ID) error {
 	return k.sequence(n, &before)
 }
 
-// restored insists that what was promised and accepted is still there.
+// restored insists that what was promised, accepted and asked is still there.
 func (n *watched) restored() error {
 	a := &n.core.acceptor
+	if life := n.core.reader.life; life < n.life {
+		return n.breach(questionsUnique, "it restarts with life %d in its questions' tags, and %d was durable", life, n.life)
+	}
 	if a.promised.Less(n.promised) {
 		return n.breach(promiseMonotone, "it restarts with promise %s, and %s was durable", a.promised, n.promised)
 	}
@@ -335,7 +340,7 @@ func (k *Check) Flushed(id consensus.ID) error {
 	if err := k.Stepped(id); err != nil {
 		return err
 	}
-	n.promised, n.told = n.core.acceptor.promised, highest(n.told, n.used)
+	n.promised, n.told, n.life = n.core.acceptor.promised, highest(n.told, n.used), n.core.reader.life
 	for _, v := range n.fresh {
 		if at := n.accepted.at(v.slot); at != nil {
 			at.durable = v.ballot

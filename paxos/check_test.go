@@ -88,6 +88,13 @@ var breaches = []struct {
 	{promiseMonotone, func(f *forgery) error {
 		return f.restart(2, func(r Record) bool { return false })
 	}},
+	{questionsUnique, func(f *forgery) error {
+		f.step(f.at(2), func(c *Core) Output { return c.Read(1) })
+		if err := f.restart(2, func(Record) bool { return true }); err != nil {
+			return err
+		}
+		return f.restart(2, func(r Record) bool { return r.Kind != RecordLife })
+	}},
 	{ballotsUnique, func(f *forgery) error {
 		f.core(2).proposer.ballot = Ballot{7, 3}
 		return f.watch.Stepped(2)
