@@ -6,8 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"strings"
-
-	"chaos/results"
 )
 
 // RecordFile is where a source tree keeps its track record.
@@ -100,7 +98,7 @@ func figure(v *float64) string {
 
 // SaveRecord renews the track record of a source tree.
 func (s Source) SaveRecord(r Report) error {
-	if r.Exit() == results.ExitHarness {
+	if r.Interrupted || len(r.Failures) > 0 { // also where it missed something already
 		return errors.New("the track record stays as it was: not every try was finished")
 	}
 	name := s.root + "/" + RecordFile
