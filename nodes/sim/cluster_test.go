@@ -210,3 +210,23 @@ func TestProbe(t *testing.T) {
 		t.Error("a reset is said to be proven")
 	}
 }
+
+// Evidence of a pause says nothing of a node that is dead, and no injection that
+// wants something else excuses an effect that is left in place.
+func TestEvidenceIsOfItsOwn(t *testing.T) {
+	w, _ := toyWorld(t, 1, 3, Defaults(), nil)
+	w.Apply(ctx, "pause", []nodes.Effect{{Kind: nodes.Frozen, Node: 2}})
+	w.hosts[2].kill(false)
+	if e, _ := w.Verify(ctx, "pause"); e.Proven() {
+		t.Error("a dead node is said to be frozen")
+	}
+	for name, f := range forgeries {
+		w, _ := toyWorld(t, 1, 3, Defaults(), nil)
+		w.Apply(ctx, "others", []nodes.Effect{{Kind: nodes.Frozen, Node: 1}, {Kind: nodes.Cut, From: 1, To: 3}, {Kind: nodes.Delayed, From: 3, To: 2, Delay: ms}})
+		w.Apply(ctx, "i", []nodes.Effect{f.effect})
+		w.wanted.Remove("i")
+		if e := w.prove("i", []nodes.Effect{f.effect}, false); e.Proven() {
+			t.Errorf("%s: it is left in place, and is said to be gone", name)
+		}
+	}
+}
