@@ -3,16 +3,21 @@ package campaign
 import (
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"chaos/history"
+	"chaos/linearizability"
 	"chaos/nodes"
 	"chaos/nodes/consensus"
+	"chaos/nodes/kv"
 	"chaos/nodes/sim"
 	"chaos/raft"
+	"chaos/results"
 )
 
 // A ward is what all cores of one cluster know of each other, to stop answering by.
@@ -104,7 +109,8 @@ func quietPlan(t *testing.T, nodes int, seed uint64, d time.Duration) Plan {
 // it; the majority while others are broken; all nodes when they are healed; and
 // all after they were restarted.
 func TestStuck(t *testing.T) {
-	const late = 250 // ticks: the storm is under way
+	const late = 250             // ticks: the storm is under way
+	const patience = time.Minute // of the demand, as its documentation says
 	for name, c := range map[string]struct {
 		nodes        int
 		serves       rule
@@ -112,13 +118,13 @@ func TestStuck(t *testing.T) {
 		of           int // how many nodes were asked
 		seeds, least int // how many of them show it: what is broken outside the majority is drawn
 	}{
-		"past the log":             {3, func(w *ward, id consensus.ID, through bool) bool { return through || w.now[id] < late }, "after the storm", 2, 4, 4},
-		"through the log":          {3, func(w *ward, id consensus.ID, through bool) bool { return !through || w.now[id] < late }, "after the storm", 2, 4, 4},
-		"a majority is not enough": {3, nil, "after the storm", 2, 8, 4},
+		"past the log":             {3, func(w *ward, id consensus.ID, through bool) bool { return through || w.now[id] < late }, "after the storm", 2, 2, 2},
+		"through the log":          {3, func(w *ward, id consensus.ID, through bool) bool { return !through || w.now[id] < late }, "after the storm", 2, 2, 2},
+		"a majority is not enough": {3, nil, "after the storm", 2, 5, 2},
 		"who was down never answers again": {3, func(w *ward, id consensus.ID, _ bool) bool { return w.starts[id] == 1 },
-			"after the storm", 3, 24, 1},
+			"after the storm", 3, 8, 1},
 		"nobody survives a restart": {2, func(w *ward, id consensus.ID, _ bool) bool { return w.starts[id] == 1 },
-			"after all nodes were restarted", 2, 4, 4},
+			"after all nodes were restarted", 2, 2, 2},
 	} {
 		shown := 0
 		for seed := range uint64(c.seeds) {
@@ -129,8 +135,8 @@ func TestStuck(t *testing.T) {
 			shown++
 			b := out.Breach
 			asked, _, _ := strings.Cut(b.Detail[strings.Index(b.Detail, "[")+1:], "]")
-			if b.Invariant != Stuck || b.Node == 0 || len(strings.Fields(asked)) != c.of || out.Time < stuckAfter || out.Time > stuckAfter+20*time.Second {
-				t.Errorf("%s, seed %d: after %s %v; want %d nodes that were asked for %s", name, seed+1, out.Time, b, c.of, stuckAfter)
+			if b.Invariant != Stuck || b.Node == 0 || len(strings.Fields(asked)) != c.of || out.Time < patience || out.Time > patience+20*time.Second {
+				t.Errorf("%s, seed %d: after %s %v; want %d nodes that were asked for %s", name, seed+1, out.Time, b, c.of, patience)
 			}
 			if last, ok := lastNote(t, out, history.Incident); !ok || last.Detail != history.Invariant+b.Error() || last.Node != b.Node.String() {
 				t.Errorf("%s, seed %d: the history tells of %+v, not of %v", name, seed+1, last, b)
@@ -332,6 +338,8 @@ func TestEndIsRead(t *testing.T) {
 			n, _ := history.DecodeNote(e)
 			phase = n.Phase
 			phases, read[phase] = append(phases, phase), map[string]bool{}
+		case e.Process == history.Nemesis && e.F == history.Leader:
+			read["leader "+phase] = map[string]bool{"led": true}
 		case e.Type == history.Ok && e.F == history.Write:
 			written[e.Key] = true
 		case e.Type == history.Ok && e.F == history.Read:
@@ -355,7 +363,174 @@ func TestEndIsRead(t *testing.T) {
 			t.Errorf("no read %s in the storm, %d keys", mode, len(written))
 		}
 	}
+	if !read["leader "+history.Restart]["led"] && !read["leader "+history.Again]["led"] {
+		t.Error("nobody is seen to lead after the restart")
+	}
 	if restarts != 6 && restarts != 7 { // one more where the one outside the majority was down
 		t.Errorf("3 nodes were started %d times", restarts)
+	}
+}
+
+// A listener is a core that notes the commands which its node was asked for.
+type listener struct {
+	raftCore
+	heard func(kv.Command)
+}
+
+func (l listener) Propose(c consensus.Command) raftOutput {
+	if k, err := kv.DecodeCommand(c.Data); err == nil {
+		l.heard(k)
+	}
+	return l.raftCore.Propose(c)
+}
+
+// A probe's question through the log is new each time: no answer of before can
+// stand for it. Clients send some commands twice, under the same number.
+func TestSimulatedCommands(t *testing.T) {
+	probes, asked := map[uint64]int{}, map[[2]uint64]int{}
+	system := raftWith(func(c raftCore) raftCore {
+		return listener{c, func(k kv.Command) {
+			if strings.HasSuffix(k.Key, "probe/0") {
+				probes[k.Session]++
+			} else {
+				asked[[2]uint64{k.Session, k.Sequence}]++
+			}
+		}}
+	})
+	out := simulated(t, system, quietPlan(t, 3, 1, 5*time.Second))
+	for session, n := range probes {
+		if n != 1 {
+			t.Errorf("session %d of a probe is used %d times", session, n)
+		}
+	}
+	if len(probes) < 9 { // each node at the start, and when all were healed and restarted
+		t.Errorf("%d probes through the log", len(probes))
+	}
+	twice := 0
+	for _, n := range asked {
+		if n > 1 {
+			twice++
+		}
+	}
+	if out.Breach != nil || twice < 3 || twice > len(asked)/5 {
+		t.Errorf("of %d commands %d were sent more than once; breach %v", len(asked), twice, out.Breach)
+	}
+}
+
+// What had no answer is sent again.
+func TestSimulatedRetries(t *testing.T) {
+	again := 0
+	for seed := range uint64(6) {
+		for _, e := range simulate(t, "raft", seed+1, 2*time.Second, nil).History.Events {
+			if e.Process != history.Nemesis && e.Type != history.Invoke && e.Attempts > 1 {
+				again++
+			}
+		}
+	}
+	if again < 5 {
+		t.Errorf("%d operations were sent again", again)
+	}
+}
+
+// Clients ask as often as the plan says, and stop where the world says so.
+func TestSimulatedLoad(t *testing.T) {
+	for limit, want := range map[int]int{0: 150, 20: 20} {
+		plan := quietPlan(t, 3, 1, 3*time.Second) // of 50 operations a second
+		world := plan.Spec.settings()
+		world.Cap, plan.Spec.Sim = limit, &world
+		phase, asked := "", 0
+		for _, e := range simulated(t, simSystems["raft"], plan).History.Events {
+			switch {
+			case e.F == history.Phase:
+				n, _ := history.DecodeNote(e)
+				phase = n.Phase
+			case e.Type == history.Invoke && e.Process != history.Nemesis && phase == history.Storm:
+				asked++
+			}
+		}
+		if asked < want*9/10 || asked > want+2 {
+			t.Errorf("at most %d: clients asked %d times in the storm, want %d", limit, asked, want)
+		}
+	}
+}
+
+// A fault that the plan asks for and the storm never brought makes a run unknown,
+// and so is a crash point that was never reached told of, whoever else dies.
+func TestSimulatedPromises(t *testing.T) {
+	for _, asked := range [][]string{{}, {"kill"}} {
+		plan := quietPlan(t, 3, 1, 3*time.Second)
+		plan.Spec.Faults = asked
+		out := simulated(t, simSystems["raft"], plan)
+		_, verdict, err := out.Judge(t.Context(), plan)
+		if unknown := verdict.Outcome == linearizability.Unknown; err != nil || unknown != (len(asked) > 0) {
+			t.Errorf("asked for %v and given none: %s, %v: %s", asked, verdict.Outcome, err, verdict.Reason)
+		}
+	}
+	for point, missed := range map[string]bool{"n1:sync:90000": true, "n1:sync:5": false, "": false} {
+		plan := quietPlan(t, 3, 1, 3*time.Second)
+		plan.Spec.Knobs.CrashAt = point
+		world := plan.Spec.settings()
+		world.Crashes, plan.Spec.Sim = 100, &world
+		told := false
+		for _, e := range simulated(t, simSystems["raft"], plan).History.Events {
+			told = told || e.F == history.Incident && strings.Contains(string(e.Value), "never reached")
+		}
+		if told != missed {
+			t.Errorf("crash point %q: told that it was missed: %t, want %t", point, told, missed)
+		}
+	}
+}
+
+// After a simulated storm an operation must succeed when the demands of the
+// majority and of all have had their time; live runs have the usual bound.
+func TestSettleBound(t *testing.T) {
+	plan := quietPlan(t, 3, 1, time.Second)
+	if got := settleBound(plan); got != 2*time.Minute+linearizability.SettleBound {
+		t.Errorf("simulated: %s", got)
+	}
+	plan.Spec.Provider = "local"
+	if got := settleBound(plan); got != 0 {
+		t.Errorf("live: %s", got)
+	}
+}
+
+// A simulated run leaves what a live one leaves, each node's own record included.
+func TestSimulatedFolder(t *testing.T) {
+	root, plan := t.TempDir(), quietPlan(t, 3, 1, time.Second)
+	s, err := Simulated{Plan: plan, System: simSystems["raft"]}.Execute(t.Context(), root, time.Now(), time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := []string{results.PlanFile, results.HistoryFile}
+	for _, node := range []string{"n1", "n2", "n3"} {
+		files = append(files, filepath.Join(results.NodesFolder, node, auditName))
+	}
+	for _, name := range files {
+		if b, err := os.ReadFile(filepath.Join(root, s.Run, name)); err != nil || len(b) == 0 {
+			t.Errorf("%s: %d bytes, %v", name, len(b), err)
+		}
+	}
+}
+
+// The one who is to follow a leader that is cut off is within the majority.
+func TestTakeOverWithin(t *testing.T) {
+	for seed := range uint64(6) {
+		plan := quietPlan(t, 5, seed+1, time.Second)
+		world := plan.Spec.settings()
+		world.TakeOver, plan.Spec.Sim = true, &world
+		asked, from, to := 0, nodes.ID(0), ""
+		run := Simulated{Plan: plan, System: simSystems["raft"], Trace: func(e sim.Traced) {
+			if who, ok := strings.CutPrefix(e.Text, "is asked to hand over to "); ok {
+				asked, from, to = asked+1, e.Node, who
+			}
+		}}
+		if _, err := run.Run(); err != nil {
+			t.Fatal(err)
+		}
+		r := director(t, plan, nil)
+		r.outgoing = from
+		if core := fmt.Sprint(r.core()); asked != 1 || !strings.Contains(core, to) || strings.Contains(core, from.String()) {
+			t.Errorf("seed %d: asked %d times; %s hands over to %q; the majority is %s", seed+1, asked, from, to, core)
+		}
 	}
 }

@@ -185,6 +185,15 @@ var breaches = []struct {
 		l.mark = 2
 		return errors.Join(err, f.watch.Stepped(3))
 	}},
+	{decidedStable, func(f *forgery) error { // read back at a start
+		r := f.at(2)
+		r.journal = append([]Record{{Kind: RecordLearned, Slot: 1, Commands: command(9)}}, r.journal...)
+		return f.restart(2, func(Record) bool { return true })
+	}},
+	{checkpointCovers, func(f *forgery) error { // found at a start
+		f.at(2).snapshot = &consensus.Snapshot{Term: 1, Index: 5, Voters: f.core(2).voters, Data: []byte{0}}
+		return f.restart(2, func(Record) bool { return true })
+	}},
 	{commitMonotone, func(f *forgery) error {
 		f.core(2).learner.mark--
 		return f.watch.Stepped(2)

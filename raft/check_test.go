@@ -164,6 +164,11 @@ var breaches = []struct {
 		f.sound(f.append(2, entry(4, 2), entry(5, 3)))
 		return f.append(3, entry(4, 3), entry(5, 3))
 	}},
+	{"log-matching", "another command is read back at a start", func(f *forgery) error {
+		records := f.journal(2, 1, 1, 1, 2)
+		records[3].Entry.Command.Data = []byte("y")
+		return f.restart(2, nil, records)
+	}},
 	{"log-matching", "an entry at the wrong place", func(f *forgery) error {
 		f.cores[2].log.entries = append(f.cores[2].log.entries, entry(5, 2))
 		return f.step(2)
@@ -235,6 +240,12 @@ var breaches = []struct {
 		f.sound(f.restart(2, &consensus.Snapshot{Index: 2, Term: 1}, f.journal(2, 1, 1, 1, 2)), f.flush(2))
 		return f.restart(2, nil, f.journal(2, 1, 1, 1, 2))
 	}},
+	{"durable-log", "a log begins earlier than it did", func(f *forgery) error {
+		f.sound(f.restart(2, &consensus.Snapshot{Index: 2, Term: 1}, f.journal(2, 1, 1, 1, 2)))
+		l := &f.cores[2].log
+		l.base, l.entries = 1, []consensus.Entry{entry(2, 1), entry(3, 2)}
+		return f.step(2)
+	}},
 	{"durable-log", "what a start read back and synced is forgotten in the next", func(f *forgery) error {
 		f.sound(f.append(2, entry(4, 2)), f.restart(2, nil, f.journal(2, 1, 1, 1, 2, 2)), f.flush(2))
 		return f.restart(2, nil, f.journal(2, 1, 1, 1, 2))
@@ -256,6 +267,13 @@ var breaches = []struct {
 		f.stale()
 		f.cores[1].reads.round, f.cores[1].reads.index = 1, f.cores[1].commit
 		return f.step(1)
+	}},
+	{"read-index", "a new leader confirms a read of before at less than was committed", func(f *forgery) error {
+		r := &f.cores[3].reads
+		r.round, r.index, r.underway = 1, 2, []reader{{3, 7}}
+		f.sound(f.commit(1, 3), f.lead(3, 3))
+		r.underway = nil
+		return f.step(3)
 	}},
 	{"read-index", "a read joins a round that began before it", func(f *forgery) error {
 		r := &f.cores[1].reads

@@ -17,6 +17,7 @@ type tale struct {
 	restored map[consensus.ID]int // records found at the last start
 	ticks    map[consensus.ID]int
 	resets   []arrival      // of connections: at whom, and of whom
+	handed   []arrival      // leadership, if there were any: by whom, and to whom
 	asked    map[string]int // how often the watch was asked, by call and node
 	objects  string         // the call at which it objects
 }
@@ -83,7 +84,10 @@ func (c *toy) handOut() []consensus.Entry {
 }
 func (c *toy) Read(uint64) toyOut                  { return toyOut{} }
 func (c *toy) Compact(consensus.Snapshot) []string { return nil }
-func (c *toy) Transfer(consensus.ID) toyOut        { return toyOut{} }
+func (c *toy) Transfer(to consensus.ID) toyOut {
+	c.tale.handed = append(c.tale.handed, arrival{from: c.id, to: to})
+	return toyOut{}
+}
 func (c *toy) PeerReset(id consensus.ID) toyOut {
 	c.tale.resets = append(c.tale.resets, arrival{at: c.tale.world.Now(), from: id, to: c.id})
 	return toyOut{}

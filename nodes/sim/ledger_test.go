@@ -82,6 +82,10 @@ func TestLedger(t *testing.T) {
 			w.hosts[2].applied(entry(1, 5, 1, kv.Add), did(1))
 			w.hosts[2].applied(entry(2, 5, 1, kv.Add), did(2))
 		}, "applied-once"},
+		"a read of before what a read showed": {func(w *World) {
+			w.check(w.ledger.answer(1, 7, 0, kv.ModeIndex))
+			w.check(w.ledger.answer(2, 6, w.ledger.answered, kv.ModeIndex))
+		}, "read-fresh"},
 		"reads twice": {func(w *World) {
 			w.hosts[1].applied(entry(1, 5, 1, kv.Get), did(1))
 			w.hosts[1].applied(entry(2, 5, 1, kv.Get), did(2))
@@ -97,6 +101,20 @@ func TestLedger(t *testing.T) {
 			t.Errorf("%s: %v", name, b)
 		case c.want != "" && (b == nil || b.Invariant != c.want || b.Node == 0):
 			t.Errorf("%s: breach %v, want %s", name, b, c.want)
+		}
+	}
+}
+
+// Every command that changes something is carried out once.
+func TestOnce(t *testing.T) {
+	for _, op := range []kv.Op{kv.Get, kv.Put, kv.Delete, kv.Add, kv.Append, kv.CAS} {
+		w, _ := toyWorld(t, 1, 3, Defaults(), nil)
+		for index := uint64(1); index <= 2; index++ {
+			w.hosts[1].applied(entry(index, 5, 1, op), kv.Result{Status: kv.Done, Index: index})
+		}
+		w.hosts[1].settled()
+		if b := w.Breach(); (b != nil) != (op != kv.Get) || b != nil && b.Invariant != "applied-once" {
+			t.Errorf("%s twice: breach %v", op, b)
 		}
 	}
 }

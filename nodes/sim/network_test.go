@@ -308,6 +308,58 @@ func TestNetworkTellsOfTheDead(t *testing.T) {
 	}
 }
 
+// The news of a death concern the incarnation that was connected, and no later one.
+func TestNetworkTellsWhoWasThere(t *testing.T) {
+	w, story := toyWorld(t, 1, 3, Settings{Latency: 5000, Sync: 1, Segment: segmentMin}, nil)
+	run(t, w, 50*ms)
+	for _, id := range []nodes.ID{1, 2} {
+		w.Apply(ctx, "kill", []nodes.Effect{{Kind: nodes.Down, Node: id}})
+		w.Revert(ctx, "kill")
+	}
+	run(t, w, 50*ms)
+	for _, r := range story.resets {
+		if r.to == 2 {
+			t.Errorf("a node that has just been started is told at %s that %s is gone", r.at, r.from)
+		}
+	}
+	if len(story.resets) != 3 {
+		t.Errorf("the news arrived %d times, want 3: n2's at n1, and both at n3", len(story.resets))
+	}
+}
+
+// The ways of clients grow calm as those between nodes do.
+func TestNetworkCalmForClients(t *testing.T) {
+	for _, calm := range [][]nodes.ID{nil, {3}, {1, 2}} {
+		w, _ := toyWorld(t, 1, 3, Settings{Latency: 1000, Slow: 500, SlowBy: 50_000, Sync: 1, Segment: segmentMin}, nil)
+		w.Calm(calm)
+		for _, way := range [][2]nodes.ID{{nodes.Clients, 1}, {2, nodes.Clients}} {
+			slow := 0
+			for range 200 {
+				if w.delay(way[0], way[1]) > int64(10*ms) {
+					slow++
+				}
+			}
+			if (slow == 0) != slices.Contains(calm, 1) {
+				t.Errorf("calm are %v: of 200 chunks from %s to %s %d are slow", calm, way[0], way[1], slow)
+			}
+		}
+	}
+}
+
+// Who is asked to hand over is told to whom, if it is up; nobody hands over to itself.
+func TestTransferIsAsked(t *testing.T) {
+	w, story := toyWorld(t, 1, 3, Defaults(), nil)
+	run(t, w, 50*ms)
+	w.Apply(ctx, "kill", []nodes.Effect{{Kind: nodes.Down, Node: 3}})
+	for _, pair := range [][2]nodes.ID{{1, 2}, {1, 1}, {0, 2}, {3, 1}} {
+		w.Transfer(pair[0], pair[1])
+	}
+	run(t, w, 50*ms)
+	if !slices.Equal(story.handed, []arrival{{from: 1, to: 2}}) {
+		t.Errorf("asked to hand over: %v", story.handed)
+	}
+}
+
 // Messages take the way through their codec where the world asks for it.
 func TestNetworkWire(t *testing.T) {
 	for _, wire := range []bool{false, true} {
