@@ -175,3 +175,69 @@ func TestShortened(t *testing.T) {
 		t.Error("the plan itself was changed")
 	}
 }
+
+// A fragile core panics at its third tick.
+type fragile struct {
+	raftCore
+	ticks *int
+}
+
+func (f fragile) Tick() raftOutput {
+	if *f.ticks++; *f.ticks == 3 {
+		panic("it was unlucky")
+	}
+	return f.raftCore.Tick()
+}
+
+// unlucky is raft of which a throw of the dice makes a core fragile now and then.
+func unlucky() sim.System {
+	return sim.Of("raft", raft.Codec{}, raft.NewCheck, func(k *raft.Check, o consensus.Options) raftCore {
+		fate := o.Rand.Uint64() % 16
+		c := raft.New(o)
+		k.Add(c)
+		if fate == 0 {
+			return fragile{c, new(int)}
+		}
+		return c
+	})
+}
+
+// A smaller plan is kept for the same violation only, with the throw of the dice
+// that showed it, if it is valid, and while there are tries left.
+func TestShrinkKeeps(t *testing.T) {
+	ctx, thrown := context.Background(), 0
+	for seed := uint64(1); seed <= 20; seed++ {
+		plan := swarm(t, "raft", seed, time.Second)
+		s := Shrinker{System: unlucky(), by: "panic", throws: 4}
+		if !s.keep(ctx, plan) {
+			continue
+		}
+		if s.found.By != s.by || s.tries == 0 {
+			t.Fatalf("seed %d: kept for %v after %d simulations", seed, s.found, s.tries)
+		}
+		out := simulated(t, unlucky(), s.best)
+		if v, _, err := out.Judge(ctx, s.best); err != nil || v == nil || *v != s.found {
+			t.Errorf("seed %d: it was kept for %v and shows %v, %v", seed, s.found, v, err)
+		}
+		if s.best.Spec.Sim.Chance != plan.Spec.Sim.Chance {
+			thrown++
+		}
+		for why, try := range map[string]func(s *Shrinker, p *Plan){
+			"for another violation":   func(s *Shrinker, _ *Plan) { s.by = "log-matching" },
+			"though it is not valid":  func(_ *Shrinker, p *Plan) { p.Spec.Nodes = 0 },
+			"though no try is left":   func(s *Shrinker, _ *Plan) { s.tries = shrinkTriesMax },
+			"though nobody shows it":  func(s *Shrinker, _ *Plan) { s.System = simSystems["raft"] },
+			"with no throw of a dice": func(s *Shrinker, _ *Plan) { s.throws = 0 },
+		} {
+			again := Shrinker{System: unlucky(), by: s.by, throws: 1}
+			p := s.best
+			try(&again, &p)
+			if again.keep(ctx, p) {
+				t.Errorf("seed %d: a plan is kept %s", seed, why)
+			}
+		}
+	}
+	if thrown < 3 {
+		t.Errorf("%d plans were kept for another throw of the dice", thrown)
+	}
+}

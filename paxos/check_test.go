@@ -117,6 +117,15 @@ var breaches = []struct {
 		f.core(2).proposer.ballot = high
 		return f.watch.Stepped(2)
 	}},
+	{ballotsUnique, func(f *forgery) error { // others may have heard of it when all was carried out
+		f.core(2).proposer.ballot = Ballot{9000, 2}
+		if err := f.watch.Flushed(2); err != nil {
+			return err
+		}
+		f.start(f.at(2))
+		f.core(2).proposer.ballot = Ballot{9000, 2}
+		return f.watch.Stepped(2)
+	}},
 	{acceptAbove, func(f *forgery) error {
 		f.core(2).acceptor.promised = high
 		if err := f.watch.Stepped(2); err != nil {
@@ -161,6 +170,41 @@ var breaches = []struct {
 		f.core(2).learner.mark++
 		return f.watch.Stepped(2)
 	}},
+	{decidedIsChosen, func(f *forgery) error { // the second of two slots that one step decides
+		l := &f.core(2).learner
+		for slot := uint64(2); slot <= 3; slot++ {
+			*l.decided.extend(slot) = decision{known: true, commands: command(slot)}
+			l.touched.at(slot)
+		}
+		l.advance(nil)
+		return errors.Join(f.accept(1, 2, high, command(2), true), f.accept(3, 2, high, command(2), true), f.watch.Stepped(2))
+	}},
+	{decidedStable, func(f *forgery) error { // of a slot that one node has a checkpoint of
+		err := errors.Join(f.accept(1, 2, high, command(7), true), f.accept(2, 2, high, command(7), true), f.learn(1, 2, command(7)))
+		f.core(1).checkpoint.snapshot = consensus.Snapshot{Term: 1, Index: 1}
+		return errors.Join(err, f.watch.Flushed(1), f.watch.Flushed(2), f.learn(3, 1, command(9)))
+	}},
+	{decidedStable, func(f *forgery) error { // as many slots, and fewer commands
+		err := errors.Join(f.accept(1, 2, high, command(7), true), f.accept(2, 2, high, command(7), true))
+		l := &f.core(3).learner
+		*l.decided.extend(2) = decision{known: true, commands: command(7)}
+		l.touched.at(2)
+		l.mark = 2
+		return errors.Join(err, f.watch.Stepped(3))
+	}},
+	{decidedStable, func(f *forgery) error { // read back at a start
+		r := f.at(2)
+		r.journal = append([]Record{{Kind: RecordLearned, Slot: 1, Commands: command(9)}}, r.journal...)
+		return f.restart(2, func(Record) bool { return true })
+	}},
+	{checkpointCovers, func(f *forgery) error { // found at a start
+		f.at(2).snapshot = &consensus.Snapshot{Term: 1, Index: 5, Voters: f.core(2).voters, Data: []byte{0}}
+		return f.restart(2, func(Record) bool { return true })
+	}},
+	{commitMonotone, func(f *forgery) error {
+		f.core(2).learner.mark--
+		return f.watch.Stepped(2)
+	}},
 	{commitMonotone, func(f *forgery) error {
 		f.core(2).learner.index--
 		return f.watch.Stepped(2)
@@ -169,6 +213,10 @@ var breaches = []struct {
 		c := f.core(2)
 		c.checkpoint.snapshot.Term = 4
 		c.acceptor.accepted.dropBelow(5)
+		return f.watch.Stepped(2)
+	}},
+	{checkpointCovers, func(f *forgery) error { // more commands than there were in its slots
+		f.core(2).checkpoint.snapshot = consensus.Snapshot{Term: 1, Index: 2}
 		return f.watch.Stepped(2)
 	}},
 	{checkpointCovers, func(f *forgery) error {
@@ -185,6 +233,88 @@ func TestBreaches(t *testing.T) {
 			var breach *consensus.Breach
 			if !errors.As(err, &breach) || breach.Invariant != b.invariant {
 				t.Errorf("mode %d, forgery %d: %v; want %s", mode, i, err, b.invariant)
+			}
+		}
+	}
+}
+
+// TestReservedBallots: a ballot that was reserved may be heard of before its step
+// is carried out, in Classic mode; any other can't, and may be used again.
+func TestReservedBallots(t *testing.T) {
+	for _, c := range []struct {
+		mode     Mode
+		reserved uint64
+		breaks   bool
+	}{{Classic, 9000, true}, {Classic, 8999, false}, {Multi, 9000, false}} {
+		f := newForgery(t, c.mode)
+		f.core(2).contention.reserved = c.reserved
+		f.core(2).proposer.ballot = Ballot{9000, 2}
+		if err := f.watch.Stepped(2); err != nil {
+			t.Fatal(err)
+		}
+		f.start(f.at(2))
+		f.core(2).proposer.ballot = Ballot{9000, 2}
+		if err := f.watch.Stepped(2); (err != nil) != c.breaks {
+			t.Errorf("mode %d, reserved up to %d: %v", c.mode, c.reserved, err)
+		}
+	}
+}
+
+// TestMomentsCount: a moment counts in its situation, and in none that is like it.
+func TestMomentsCount(t *testing.T) {
+	take := func(f *forgery, id consensus.ID, round uint64, promised Ballot, p phase) {
+		c := f.core(id)
+		c.acceptor.promised = highest(c.acceptor.promised, promised)
+		c.proposer.ballot, c.proposer.phase = Ballot{round, id}, p
+		f.judge(f.watch.Stepped(id))
+	}
+	choose := func(f *forgery, commands []consensus.Command) { // in slot 2, by n2
+		f.judge(errors.Join(f.accept(2, 2, high, commands, true), f.accept(3, 2, high, commands, true)))
+	}
+	for name, c := range map[string]struct {
+		act  func(f *forgery)
+		want map[moment]uint64 // those of some interest
+	}{
+		"a value": {func(f *forgery) { choose(f, command(7)) }, map[moment]uint64{gapFilled: 0}},
+		"a no-op": {func(f *forgery) { choose(f, nil) }, map[moment]uint64{gapFilled: 1}},
+		"preempted": {func(f *forgery) {
+			take(f, 2, 5000, Ballot{}, preparing)
+			take(f, 3, 5001, Ballot{}, preparing)
+			take(f, 2, 5002, Ballot{5001, 3}, preparing)
+		}, map[moment]uint64{preemptedInPhase1: 1, duel: 0}},
+		"preempted by turns": {func(f *forgery) {
+			take(f, 2, 5000, Ballot{}, preparing)
+			take(f, 3, 5001, Ballot{}, preparing)
+			take(f, 2, 5002, Ballot{5001, 3}, preparing)
+			take(f, 3, 5003, Ballot{5002, 2}, preparing)
+		}, map[moment]uint64{preemptedInPhase1: 2, duel: 1}},
+		"one in phase 2": {func(f *forgery) {
+			take(f, 2, 5000, Ballot{}, proposing)
+			take(f, 3, 4000, Ballot{}, preparing)
+			take(f, 2, 5000, Ballot{5000, 3}, proposing)
+		}, map[moment]uint64{twoInPhase2: 0}},
+		"two in phase 2": {func(f *forgery) {
+			f.core(1).proposer.phase = idle
+			f.judge(f.watch.Stepped(1))
+			take(f, 2, 5000, Ballot{}, proposing)
+			take(f, 3, 5001, Ballot{}, proposing)
+			take(f, 2, 5000, Ballot{5000, 3}, proposing)
+			take(f, 2, 5000, Ballot{5001, 3}, proposing)
+		}, map[moment]uint64{twoInPhase2: 1}},
+		"the proposer of a chosen value restarts": {func(f *forgery) { choose(f, command(7)); f.start(f.at(2)) }, map[moment]uint64{lostChosen: 1}},
+		"another one does":                        {func(f *forgery) { choose(f, command(7)); f.start(f.at(3)) }, map[moment]uint64{lostChosen: 0}},
+		"it does when that was learned": {func(f *forgery) {
+			choose(f, command(7))
+			f.judge(f.learn(1, 2, command(7)))
+			f.start(f.at(2))
+		}, map[moment]uint64{lostChosen: 0}},
+	} {
+		f := newForgery(t, Multi)
+		before := f.watch.seen
+		c.act(f)
+		for m, want := range c.want {
+			if got := f.watch.seen[m] - before[m]; got != want {
+				t.Errorf("%s: %q counts %d times, want %d", name, momentKinds[m].name, got, want)
 			}
 		}
 	}

@@ -114,6 +114,17 @@ var breaches = []struct {
 		f.sound(f.step(3))
 		return f.restart(2, nil, f.journal(2, 1, 1, 1, 2))
 	}},
+	{"vote-quorum", "a vote for another is no vote", func(f *forgery) error {
+		f.cores[2].term, f.cores[2].vote, f.cores[3].term, f.cores[3].vote = 3, 2, 3, 3
+		f.sound(f.step(2))
+		f.cores[3].role = leader
+		return f.step(3)
+	}},
+	{"election-safety", "two leaders of term 2, after all was flushed", func(f *forgery) error {
+		f.sound(f.flush(1), f.flush(2), f.flush(3))
+		f.cores[2].role = leader
+		return f.step(2)
+	}},
 	{"leader-append-only", "a leader drops its last entry", func(f *forgery) error { return f.cut(1, 3) }},
 	{"leader-completeness", "a leader without a committed entry", func(f *forgery) error {
 		f.sound(f.replace(3, 1, 1), f.commit(1, 3))
@@ -125,9 +136,38 @@ var breaches = []struct {
 		e.Command.Data = []byte("y")
 		return f.append(3, e)
 	}},
+	{"log-matching", "two commands of one text, of other proposers", func(f *forgery) error {
+		e := entry(4, 2)
+		f.sound(f.append(2, e))
+		e.Command.Origin = 2
+		return f.append(3, e)
+	}},
+	{"log-matching", "two commands of one text, with other serials", func(f *forgery) error {
+		e := entry(4, 2)
+		f.sound(f.append(2, e))
+		e.Command.Serial++
+		return f.append(3, e)
+	}},
+	{"log-matching", "a filler and a command", func(f *forgery) error {
+		e := entry(4, 2)
+		f.sound(f.append(2, e))
+		e.Kind = consensus.Noop
+		return f.append(3, e)
+	}},
+	{"log-matching", "two commands at one index and term, where another term came first", func(f *forgery) error {
+		e := entry(4, 3)
+		f.sound(f.append(1, entry(4, 2)), f.append(2, e))
+		e.Command.Data = []byte("y")
+		return f.append(3, e)
+	}},
 	{"log-matching", "two predecessors of one index and term", func(f *forgery) error {
 		f.sound(f.append(2, entry(4, 2), entry(5, 3)))
 		return f.append(3, entry(4, 3), entry(5, 3))
+	}},
+	{"log-matching", "another command is read back at a start", func(f *forgery) error {
+		records := f.journal(2, 1, 1, 1, 2)
+		records[3].Entry.Command.Data = []byte("y")
+		return f.restart(2, nil, records)
 	}},
 	{"log-matching", "an entry at the wrong place", func(f *forgery) error {
 		f.cores[2].log.entries = append(f.cores[2].log.entries, entry(5, 2))
@@ -141,6 +181,15 @@ var breaches = []struct {
 	{"state-machine-safety", "another entry is committed", func(f *forgery) error {
 		f.sound(f.replace(3, 1, 1, 1), f.commit(1, 3))
 		return f.commit(3, 3)
+	}},
+	{"state-machine-safety", "another entry is committed below the last, after all was flushed", func(f *forgery) error {
+		f.sound(f.replace(3, 1, 2), f.commit(1, 3), f.flush(1), f.flush(2), f.flush(3))
+		return f.commit(3, 2)
+	}},
+	{"state-machine-safety", "another entry is committed, where one node has a snapshot", func(f *forgery) error {
+		f.sound(f.replace(3, 1, 2), f.commit(1, 3), f.restart(2, &consensus.Snapshot{Index: 3, Term: 2}, f.journal(2, 1)))
+		f.sound(f.flush(1), f.flush(2), f.flush(3))
+		return f.commit(3, 2)
 	}},
 	{"state-machine-safety", "more is committed than there is", func(f *forgery) error {
 		f.sound(f.append(1, entry(4, 2)), f.append(3, entry(4, 2)), f.commit(1, 4))
@@ -191,8 +240,18 @@ var breaches = []struct {
 		f.sound(f.restart(2, &consensus.Snapshot{Index: 2, Term: 1}, f.journal(2, 1, 1, 1, 2)), f.flush(2))
 		return f.restart(2, nil, f.journal(2, 1, 1, 1, 2))
 	}},
+	{"durable-log", "a log begins earlier than it did", func(f *forgery) error {
+		f.sound(f.restart(2, &consensus.Snapshot{Index: 2, Term: 1}, f.journal(2, 1, 1, 1, 2)))
+		l := &f.cores[2].log
+		l.base, l.entries = 1, []consensus.Entry{entry(2, 1), entry(3, 2)}
+		return f.step(2)
+	}},
 	{"durable-log", "what a start read back and synced is forgotten in the next", func(f *forgery) error {
 		f.sound(f.append(2, entry(4, 2)), f.restart(2, nil, f.journal(2, 1, 1, 1, 2, 2)), f.flush(2))
+		return f.restart(2, nil, f.journal(2, 1, 1, 1, 2))
+	}},
+	{"durable-log", "an entry that was durable is forgotten in the second of two restarts", func(f *forgery) error {
+		f.sound(f.append(2, entry(4, 2)), f.flush(2), f.restart(2, nil, f.journal(2, 1, 1, 1, 2, 2)))
 		return f.restart(2, nil, f.journal(2, 1, 1, 1, 2))
 	}},
 	{"read-index", "a deposed leader confirms a read at what it knows", func(f *forgery) error {
@@ -209,11 +268,29 @@ var breaches = []struct {
 		f.cores[1].reads.round, f.cores[1].reads.index = 1, f.cores[1].commit
 		return f.step(1)
 	}},
+	{"read-index", "a new leader confirms a read of before at less than was committed", func(f *forgery) error {
+		r := &f.cores[3].reads
+		r.round, r.index, r.underway = 1, 2, []reader{{3, 7}}
+		f.sound(f.commit(1, 3), f.lead(3, 3))
+		r.underway = nil
+		return f.step(3)
+	}},
 	{"read-index", "a read joins a round that began before it", func(f *forgery) error {
 		r := &f.cores[1].reads
 		r.round, r.underway = 1, []reader{{1, 7}}
 		f.sound(f.step(1), f.commit(1, 3))
 		r.underway = append(r.underway, reader{1, 8})
+		f.sound(f.step(1))
+		r.underway = nil
+		return f.step(1)
+	}},
+	{"read-index", "a read that waited for a round is confirmed by one, at an entry less than was committed", func(f *forgery) error {
+		r := &f.cores[1].reads
+		r.round, r.underway = 1, []reader{{1, 7}}
+		f.sound(f.step(1), f.commit(1, 3))
+		r.waiting = []reader{{1, 8}}
+		f.sound(f.step(1))
+		r.round, r.index, r.underway, r.waiting = 2, 2, r.waiting, nil
 		f.sound(f.step(1))
 		r.underway = nil
 		return f.step(1)
@@ -320,6 +397,52 @@ func TestMoments(t *testing.T) {
 			t.Errorf("moment %d is named %q", i, m.Name)
 		}
 		seen[m.Name] = true
+	}
+}
+
+// TestMomentsCount: a moment counts in its situation, and in none that is like it.
+func TestMomentsCount(t *testing.T) {
+	stand := func(f *forgery, ids ...int) { // in term 3, in vain
+		for _, id := range ids {
+			f.cores[id].term, f.cores[id].vote, f.cores[id].role, f.cores[id].leader = 3, consensus.ID(id), candidate, 0
+			f.sound(f.step(id))
+		}
+		f.cores[ids[0]].role = follower
+		f.sound(f.step(ids[0]))
+	}
+	snapshot := func(f *forgery, id int, rest ...consensus.Entry) { // of all three entries
+		f.sound(f.commit(1, 3))
+		c := f.cores[id]
+		c.snapshot = &consensus.Snapshot{Index: 3, Term: 2}
+		c.log.base, c.log.baseTerm, c.log.entries = 3, 2, rest
+		f.sound(f.commit(id, 3))
+	}
+	for name, c := range map[string]struct {
+		act  func(f *forgery)
+		want map[moment]uint64 // those of some interest
+	}{
+		"one stands alone":     {func(f *forgery) { stand(f, 3) }, map[moment]uint64{splitVote: 0}},
+		"two stand":            {func(f *forgery) { stand(f, 3, 2) }, map[moment]uint64{splitVote: 1}},
+		"one leader":           {func(f *forgery) { f.sound(f.append(1, entry(4, 2)), f.append(1, entry(5, 2))) }, map[moment]uint64{twoLeaders: 0}},
+		"two leaders for long": {func(f *forgery) { f.stale(); f.sound(f.append(1, entry(4, 2)), f.append(1, entry(5, 2))) }, map[moment]uint64{twoLeaders: 1}},
+		"a log is cut":         {func(f *forgery) { f.sound(f.cut(2, 3, entry(3, 3))) }, map[moment]uint64{truncated: 1, installed: 0}},
+		"a snapshot over less": {func(f *forgery) { snapshot(f, 3) }, map[moment]uint64{truncated: 0, installed: 1, installedOver: 0, installedKeeping: 0}},
+		"a snapshot below entries that stay": {func(f *forgery) {
+			f.sound(f.append(3, entry(4, 2)))
+			snapshot(f, 3, entry(4, 2))
+		}, map[moment]uint64{truncated: 0, installed: 1, installedOver: 0, installedKeeping: 1}},
+		"a snapshot over a conflicting log": {func(f *forgery) {
+			f.sound(f.replace(3, 1, 1, 1, 1))
+			snapshot(f, 3)
+		}, map[moment]uint64{truncated: 0, installed: 1, installedOver: 1, installedKeeping: 0}},
+	} {
+		f := newForgery(t, 3)
+		c.act(f)
+		for m, want := range c.want {
+			if got := f.watch.moments[m]; got != want {
+				t.Errorf("%s: %q counts %d times, want %d", name, momentNames[m], got, want)
+			}
+		}
 	}
 }
 

@@ -58,6 +58,12 @@ func fake(name string, args []string) int {
 		time.Sleep(time.Minute)
 	case "slow":
 		return slow()
+	case "unsteady": // one seed alone is well
+		if flags["--seeds"] != "1" {
+			return results.ExitHarness
+		}
+	case "marked":
+		os.WriteFile(filepath.Join(os.Getenv("HUNT_MARKS"), fmt.Sprint("run-", os.Getpid())), nil, 0o644)
 	}
 	if args[0] == "run" {
 		return fakeRun(name, seed, flags["--out"])
@@ -82,15 +88,22 @@ func slow() int {
 func fakeSim(name string, first, count uint64) int {
 	doc := map[string]any{"system": "raft", "first": first, "seeds": count, "cpu_seconds": 2.5, "violations": []any{}}
 	at := first - first%1000 + showsAt
-	shows := name != Sound && name != "missed" && name != "busy" && at >= first && at < first+count && (name != "flaky" || count > 1) &&
+	shows := name != Sound && name != "unsteady" && name != "missed" && name != "busy" && at >= first && at < first+count && (name != "flaky" || count > 1) &&
 		(name != "busyfound" || first > 3 || count == 1)
+	if name == "moody" && count == 1 { // it shows something, and something else
+		at, shows = first, true
+	}
 	if shows {
 		by := map[string]string{"panics": "panic"}[name]
 		if by == "" {
 			by = "log-matching"
 		}
 		doc["seeds"], doc["cpu_seconds"] = at-first+1, float64(at%1_000_000-first%1_000_000)/10+float64(first/1_000_000)
-		doc["violations"] = []violation{{Seed: at, By: by, Node: "n2", Detail: "entry 3 differs"}}
+		detail := "entry 3 differs"
+		if name == "moody" && count == 1 {
+			detail = "entry 4 differs"
+		}
+		doc["violations"] = []violation{{Seed: at, By: by, Node: "n2", Detail: detail}}
 	}
 	if !shows && strings.HasPrefix(name, "busy") {
 		doc["seeds"], doc["cpu_seconds"] = 3, 1.5

@@ -105,7 +105,7 @@ func TestAccused(t *testing.T) {
 // and the rest goes on.
 func TestFailures(t *testing.T) {
 	for name, want := range map[string]string{
-		"flaky": "seed 7 is not reproducible", "broken": "the harness fell over", "garbage": "can't be read", "liar": "names 1 violations",
+		"flaky": "seed 7 is not reproducible", "moody": "seed 7 is not reproducible", "broken": "the harness fell over", "garbage": "can't be read", "liar": "names 1 violations",
 		"unbuilt": "hunk 1 does not fit", "killed": "exit status -1", "fallen": "panic: with its reason",
 	} {
 		r, news := run(t, Hunt{Defects: defects("found", name), Builds: newFakeBuilds(t, nil), Runner: simulator, Tries: 1, Jobs: 1})
@@ -194,6 +194,89 @@ func TestLocalBudget(t *testing.T) {
 	r, _ := run(t, Hunt{Defects: defects("slow"), Builds: newFakeBuilds(t, nil), Runner: Local{Base: 1, Budget: 200 * time.Millisecond}, Tries: 1, Jobs: 1})
 	if l := r.Lines[0]; l.Word() != "MISSED" || l.Seconds < 0.2 || len(r.Failures) > 0 {
 		t.Errorf("%+v, failures %q", l, r.Failures)
+	}
+}
+
+// A sound build that could not be looked at is not silent.
+func TestSoundBuildFails(t *testing.T) {
+	r, news := run(t, Hunt{Defects: defects("found"), Builds: newFakeBuilds(t, map[string]string{Sound: "unsteady"}), Runner: simulator, Tries: 2, Jobs: 1})
+	if l := r.Lines[1]; r.Exit() != results.ExitHarness || r.Lines[0].Found != 2 || l.Tries != 0 || l.Word() != "-" || len(r.Failures) != 2 {
+		t.Errorf("exit %d, %+v, failures %q", r.Exit(), l, r.Failures)
+	}
+	in(t, news, "FAILED sound in raft, try 1: ")
+	in(t, r.Verdict(), "1 of 1 found, 2 tries failed")
+}
+
+// A find is run again alone as often as was asked for.
+func TestConfirmed(t *testing.T) {
+	for confirm := range 4 {
+		s := simulator
+		s.Confirm = confirm
+		marks := t.TempDir()
+		t.Setenv("HUNT_MARKS", marks)
+		if found, err := s.Try(t.Context(), fakeProgram(t, "marked"), "raft", 1); err != nil || !found.Found || found.Seed != 7 {
+			t.Errorf("confirmed %d times: %+v, %v", confirm, found, err)
+		}
+		if runs, _ := filepath.Glob(filepath.Join(marks, "run-*")); len(runs) != 1+confirm {
+			t.Errorf("confirmed %d times: it was run %d times", confirm, len(runs))
+		}
+	}
+}
+
+// fakeProgram is a fake chaos that behaves as its name says.
+func fakeProgram(t *testing.T, name string) string {
+	t.Helper()
+	program, err := newFakeBuilds(t, nil).Build(t.Context(), defects(name)[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return program
+}
+
+// Nothing hides in simulation: what a live run can hardly show is hunted there.
+func TestHiddenInSimulation(t *testing.T) {
+	hidden := defects("found")[0]
+	hidden.Hidden = "only power loss shows it"
+	r, _ := run(t, Hunt{Defects: []Defect{hidden}, Builds: newFakeBuilds(t, nil), Runner: simulator, Tries: 1, Jobs: 1})
+	if len(r.NotHunted) > 0 || len(r.Lines) != 2 || r.Lines[0].Found != 1 {
+		t.Errorf("%+v", r)
+	}
+}
+
+// A try that shows what the sound build shows, too, is an accusation of that,
+// though the tries of the sound build stay silent and other tries found something.
+func TestAccusedByAFindAlone(t *testing.T) {
+	h := Hunt{Defects: defects("found"), Runner: simulator, Tries: 2}
+	key := Try{Defect: "found", System: "raft", Number: 1, Seeds: 7}
+	found, accused, silent := key, key, Try{Defect: Sound, System: "raft", Number: 1}
+	found.Found, found.By, found.Seed = true, "log-matching", 7
+	accused.Number, accused.Seed, accused.Accused = 2, 9, "by panic: why"
+	for name, c := range map[string]struct {
+		defect, sound []Try
+		word          string
+		exit          int
+	}{
+		"all found":             {[]Try{found, found}, []Try{silent, silent}, "found", results.ExitValid},
+		"found, and accused":    {[]Try{found, accused}, []Try{silent, silent}, "ACCUSED", results.ExitInvalid},
+		"accused alone":         {[]Try{accused, accused}, []Try{silent, silent}, "ACCUSED", results.ExitInvalid},
+		"the sound build shows": {[]Try{found, found}, []Try{silent, {Defect: Sound, System: "raft", Found: true, By: "panic"}}, "found", results.ExitInvalid},
+		"one of two missed":     {[]Try{found, key}, []Try{silent, silent}, "found", results.ExitValid},
+		"missed":                {[]Try{key, key}, []Try{silent, silent}, "MISSED", results.ExitInvalid},
+		"missed so far":         {[]Try{key}, []Try{silent, silent}, "MISSED", results.ExitValid},
+	} {
+		r := Report{Tries: 2, Lines: []Line{h.line(key, c.defect), h.line(silent, c.sound)}}
+		if got := r.Lines[0].Word(); got != c.word || r.Exit() != c.exit {
+			t.Errorf("%s: %s, exit %d; want %s, %d", name, got, r.Exit(), c.word, c.exit)
+		}
+		for _, spoilt := range []Report{{Tries: 2, Lines: r.Lines, Failures: []string{"why"}}, {Tries: 2, Lines: r.Lines, Interrupted: true}} {
+			if want := max(c.exit, results.ExitHarness); c.exit == results.ExitValid && spoilt.Exit() != want {
+				t.Errorf("%s, and not all went well: exit %d", name, spoilt.Exit())
+			}
+		}
+	}
+	l := h.line(key, []Try{found, key, key})
+	if l.Median != nil || l.P90 != nil || l.Found != 1 || l.Tries != 3 {
+		t.Errorf("found once in three tries: %+v; its median is endless", l)
 	}
 }
 

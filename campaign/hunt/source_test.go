@@ -154,11 +154,26 @@ func TestSum(t *testing.T) {
 		return s.Sum()
 	}
 	before := sum(nil)
-	for name, changes := range map[string]bool{"raft/core.go": true, "raft/more.go": true, "go.sum": true, "results/page/report.html": true,
+	for name, changes := range map[string]bool{"raft/core.go": true, "raft/more.go": true, "go.sum": true, "go.mod": true, "nodes/docker/compose.yml": true, "results/page/report.html": true,
 		"raft/core_test.go": false, "docs/more.md": false, rightFile: false, ".git/HEAD": false, "results/runs/x/report.html": false} {
-		if got := sum(map[string]string{name: "new"}); (got != before) != changes {
+		if got := sum(map[string]string{name: small()[name] + "new\n"}); (got != before) != changes {
 			t.Errorf("a change of %s: the sum changes: %t, want %t", name, got != before, changes)
 		}
+	}
+}
+
+// A build is named after the sources and the patch: of others it is another one.
+func TestKey(t *testing.T) {
+	key := func(sum, patch string) string {
+		b := Builder{source: Source{sum: sum}}
+		return b.Key(Defect{Name: "small", Text: []byte(patch)})
+	}
+	keys := map[string]bool{}
+	for _, k := range []string{key("these", "patch"), key("others", "patch"), key("these", "another"), key("these", "")} {
+		keys[k] = true
+	}
+	if len(keys) != 4 || key("these", "patch") != key("these", "patch") {
+		t.Errorf("four builds have the keys %v", keys)
 	}
 }
 

@@ -74,6 +74,40 @@ func TestStateRefuses(t *testing.T) {
 	}
 }
 
+// Settings name all that makes tries comparable.
+func TestSettingsDiffer(t *testing.T) {
+	seen := map[string]bool{}
+	for _, r := range []Runner{Sim{1, time.Second, 1}, Sim{2, time.Second, 1}, Sim{1, time.Minute, 1}, Sim{1, time.Second, 2},
+		Local{Base: 1, Budget: time.Second}, Local{Base: 2, Budget: time.Second}, Local{Base: 1, Budget: time.Minute}} {
+		seen[r.Settings()] = true
+	}
+	if len(seen) != 7 {
+		t.Errorf("seven hunts have %d settings: %v", len(seen), seen)
+	}
+}
+
+// The track record of a tree stays as it was where a try failed or is lacking;
+// what was missed or accused belongs in it.
+func TestSaveRecord(t *testing.T) {
+	s := Source{root: tree(t, map[string]string{RecordFile: "as it was"})}
+	saved := func() string {
+		b, err := os.ReadFile(filepath.Join(s.root, RecordFile))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	for _, r := range []Report{{In: "sim", Failures: []string{"it fell over"}}, {In: "sim", Interrupted: true}} {
+		if err := s.SaveRecord(r); err == nil || saved() != "as it was" {
+			t.Errorf("%+v: %v, and the record is %q", r, err, saved())
+		}
+	}
+	missed := Report{In: "sim", Tries: 1, Lines: []Line{{Defect: "a", System: "raft", Tries: 1}}}
+	if err := s.SaveRecord(missed); err != nil || saved() != Record("as it was", missed) {
+		t.Errorf("%v, and the record is %q", err, saved())
+	}
+}
+
 // The record keeps the part of the other place, in the same order whichever was
 // written last.
 func TestRecord(t *testing.T) {

@@ -280,3 +280,72 @@ func TestBytesInOrder(t *testing.T) {
 		t.Error("no reset is under way")
 	}
 }
+
+// What a client sends behind bytes that a cut holds back does not overtake them.
+func TestBytesBehindHeldOnes(t *testing.T) {
+	w, leader := raftWorld(t, 3, 3, Defaults(), nil)
+	s := &scene{World: w, t: t, leader: leader, asker: newAsker(w, leader)}
+	s.open()
+	s.cut(0, leader)
+	s.write("x", "1", 5*ms)
+	s.run(8 * ms)
+	s.revert(s.live[0])
+	s.write("x", "2", time.Second)
+	s.run(time.Second)
+	s.read("x", nodes.ModeLog, time.Second)
+	s.run(time.Second)
+	if e := s.last(t); e.Type != history.Ok || string(e.Value) != "2" {
+		t.Errorf("the later write was carried out first: %s %s", e.Type, e.Value)
+	}
+}
+
+// A connection on which requests wait and nothing comes is given up at the next.
+func TestSilentConnections(t *testing.T) {
+	for silence, fresh := range map[time.Duration]bool{500 * ms: false, 1500 * ms: true} {
+		w, leader := raftWorld(t, 3, 3, Defaults(), nil)
+		s := &scene{World: w, t: t, leader: leader, asker: newAsker(w, leader)}
+		s.open()
+		s.freeze(leader)
+		s.try()
+		s.run(silence)
+		before := s.gen
+		s.try()
+		if got := s.gen != before; got != fresh {
+			t.Errorf("after %s of silence a request takes a new connection: %t, want %t", silence, got, fresh)
+		}
+	}
+}
+
+// A read past the log is held to what clients had seen when it was asked, not
+// to what they see later; one through the log is an entry of its own.
+func TestReadsAreHeldToWhatWasSeen(t *testing.T) {
+	for name, c := range map[string]struct {
+		mode   string
+		before bool // the others' index was seen before the read was asked
+		want   string
+	}{
+		"seen before":             {nodes.ModeIndex, true, "read-fresh"},
+		"seen since":              {nodes.ModeIndex, false, ""},
+		"seen before, by the log": {nodes.ModeLog, true, ""},
+	} {
+		w, leader := raftWorld(t, 3, 3, Defaults(), nil)
+		a := newAsker(w, leader)
+		a.write("x", "1", time.Second)
+		run(t, w, time.Second)
+		if w.ledger.answered == 0 {
+			t.Fatalf("%s: no client has seen anything", name)
+		}
+		if c.before {
+			w.ledger.answered += 1000
+		}
+		a.read("x", c.mode, time.Second)
+		w.ledger.answered += 1000
+		w.Run(w.Now() + time.Second)
+		if e := a.last(t); e.Type != history.Ok {
+			t.Fatalf("%s: the read ended as %s %s", name, e.Type, e.Error)
+		}
+		if b := w.Breach(); (b == nil) != (c.want == "") || b != nil && (b.Invariant != c.want || b.Node != leader) {
+			t.Errorf("%s: breach %v, want %q", name, b, c.want)
+		}
+	}
+}

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -208,5 +209,57 @@ func TestProbe(t *testing.T) {
 	w, _ := toyWorld(t, 1, 3, Defaults(), nil)
 	if e, err := w.Apply(ctx, "i", []nodes.Effect{{Kind: nodes.Reset, From: 1, To: 2}}); err == nil && e.Proven() {
 		t.Error("a reset is said to be proven")
+	}
+}
+
+// Evidence of a pause says nothing of a node that is dead, and no injection that
+// wants something else excuses an effect that is left in place.
+func TestEvidenceIsOfItsOwn(t *testing.T) {
+	w, _ := toyWorld(t, 1, 3, Defaults(), nil)
+	w.Apply(ctx, "pause", []nodes.Effect{{Kind: nodes.Frozen, Node: 2}})
+	w.hosts[2].kill(false)
+	if e, _ := w.Verify(ctx, "pause"); e.Proven() {
+		t.Error("a dead node is said to be frozen")
+	}
+	for name, f := range forgeries {
+		w, _ := toyWorld(t, 1, 3, Defaults(), nil)
+		w.Apply(ctx, "others", []nodes.Effect{{Kind: nodes.Frozen, Node: 1}, {Kind: nodes.Cut, From: 1, To: 3}, {Kind: nodes.Delayed, From: 3, To: 2, Delay: ms}})
+		w.Apply(ctx, "i", []nodes.Effect{f.effect})
+		w.wanted.Remove("i")
+		if e := w.prove("i", []nodes.Effect{f.effect}, false); e.Proven() {
+			t.Errorf("%s: it is left in place, and is said to be gone", name)
+		}
+	}
+}
+
+// Evidence of a link tells what it swallowed since the injection, not before.
+func TestEvidenceCountsSince(t *testing.T) {
+	w, _ := toyWorld(t, 1, 3, Defaults(), nil)
+	run(t, w, 50*ms)
+	cut := []nodes.Effect{{Kind: nodes.Cut, From: 1, To: 2}}
+	for n := range 3 {
+		w.Apply(ctx, "cut", cut)
+		for range n {
+			send(w, 1, 2, "lost")
+		}
+		if e, _ := w.Verify(ctx, "cut"); !strings.Contains(e.Proofs[0].How, fmt.Sprintf("swallowed %d messages since", n)) {
+			t.Errorf("injection %d: %s", n+1, e.Proofs[0].How)
+		}
+		w.Revert(ctx, "cut")
+	}
+}
+
+// A node whose disk fails is not started before that works.
+func TestFailingDiskStartsNoNode(t *testing.T) {
+	w, _ := toyWorld(t, 1, 3, Defaults(), nil)
+	w.Apply(ctx, "kill", []nodes.Effect{{Kind: nodes.Down, Node: 2}})
+	w.Apply(ctx, "disk", []nodes.Effect{{Kind: nodes.DiskFails, Node: 2}})
+	w.Revert(ctx, "kill")
+	if h := w.hosts[2]; h.node != nil || h.incarnation != 1 {
+		t.Errorf("it %s, incarnation %d", h.state(), h.incarnation)
+	}
+	w.Revert(ctx, "disk")
+	if h := w.hosts[2]; h.node == nil || h.incarnation != 2 {
+		t.Errorf("the disk works, and it %s, incarnation %d", h.state(), h.incarnation)
 	}
 }

@@ -182,3 +182,65 @@ func TestPanicsAreBreaches(t *testing.T) {
 		t.Error("the world goes on after a breach")
 	}
 }
+
+// Doom picks crash points, steps that take time, and steps that take long.
+func TestDoomPicks(t *testing.T) {
+	picked := map[string]int{}
+	for seed := range uint64(60) {
+		w, _ := toyWorld(t, seed, 3, Settings{Latency: 100, Sync: 300, SyncBy: 700, Segment: segmentMin}, nil)
+		w.Doom(2)
+		switch h := w.hosts[2]; {
+		case h.crashAt != nil && h.doomed == 0:
+			picked["point"]++
+		case h.crashAt == nil && h.doomed == 1:
+			picked["step"]++
+		case h.crashAt == nil && h.doomed == 2_000_000: // ns: twice the longest sync
+			picked["long step"]++
+		default:
+			t.Errorf("seed %d: doomed to die in a step of %d ns", seed, h.doomed)
+		}
+	}
+	if picked["point"] < 15 || picked["step"] < 5 || picked["long step"] < 5 {
+		t.Errorf("of 60 picked: %v", picked)
+	}
+}
+
+// The watch is asked at each start, after each input, and when a step has been
+// carried out; its objections are breaches.
+func TestWatchIsAsked(t *testing.T) {
+	w, story := toyWorld(t, 1, 3, Settings{Latency: 100, Sync: 20_000, Segment: segmentMin}, nil)
+	run(t, w, time.Second)
+	begun := story.asked["stepped n2"] - story.ticks[2]
+	send(w, 1, 2, "a message")
+	w.Apply(ctx, "kill", []nodes.Effect{{Kind: nodes.Down, Node: 3}})
+	run(t, w, 50*ms)
+	inputs := story.ticks[2] + len(story.arrived) + len(story.resets)/2
+	if got := story.asked["stepped n2"] - begun; got != inputs || len(story.resets) != 2 || story.asked["started n2"] != 1 {
+		t.Errorf("after %d inputs it was asked %v", inputs, story.asked)
+	}
+	a := newAsker(w, 2)
+	a.write("x", "1", time.Second)
+	for w.hosts[2].clock <= w.now {
+		run(t, w, ms/2)
+	}
+	before := story.asked["flushed n2"]
+	run(t, w, time.Duration(w.hosts[2].clock)-w.Now()-1)
+	if got := story.asked["flushed n2"]; got != before {
+		t.Error("it is told that a step is out, which is still to be carried out")
+	}
+	run(t, w, 1)
+	if got := story.asked["flushed n2"]; got <= before {
+		t.Error("it is not told that a step is out")
+	}
+	for _, call := range []string{"started", "stepped", "flushed"} {
+		w, story := toyWorld(t, 1, 3, Defaults(), nil)
+		run(t, w, 50*ms)
+		story.objects = call
+		w.Apply(ctx, "kill", []nodes.Effect{{Kind: nodes.Down, Node: 3}})
+		w.Revert(ctx, "kill")
+		w.Run(w.Now() + 50*ms)
+		if b := w.Breach(); b == nil || b.Invariant != call {
+			t.Errorf("the watch objects when %s; breach %v", call, b)
+		}
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"testing"
 
+	"chaos/nodes"
 	"chaos/nodes/nodestest"
 	"chaos/nodes/replica"
 )
@@ -565,6 +566,19 @@ func TestDiskForgets(t *testing.T) {
 			m.disk.killed(m.clock - 1)
 			return 2 * m.clock
 		},
+		"a write that came while the sync was under way": func(t *testing.T, m *machine) int64 {
+			h, err := m.disk.Open("a", true)
+			check(t, err)
+			check(t, m.disk.SyncDir())
+			m.now = m.clock
+			later := m.clock + 1
+			m.disk.clock = &later
+			_, err = h.WriteAt([]byte("data"), 0)
+			check(t, err)
+			m.disk.clock = &m.clock
+			check(t, h.Sync())
+			return max(later, m.clock)
+		},
 		"a name that came while the sync was under way": func(t *testing.T, m *machine) int64 {
 			later := m.clock + 1
 			m.disk.clock = &later
@@ -578,11 +592,129 @@ func TestDiskForgets(t *testing.T) {
 		for seed := range uint64(60) {
 			m := newMachine(seed)
 			at := do(t, m)
-			m.disk.lost(at, m.r)
+			if !m.disk.lost(at, m.r) {
+				t.Errorf("%s: there is said to be nothing to lose", name)
+			}
 			seen[kept(m)]++
 		}
 		if seen[false] == 0 || seen[true] == 0 {
 			t.Errorf("%s was kept %d times and lost %d times; both must happen", name, seen[true], seen[false])
 		}
+	}
+}
+
+// Where all is durable a loss of power takes nothing, and says so.
+func TestDiskKeeps(t *testing.T) {
+	m := newMachine(1)
+	h, err := m.disk.Open("a", true)
+	check(t, err)
+	_, err = h.WriteAt([]byte("data"), 0)
+	check(t, err)
+	check(t, h.Sync())
+	check(t, m.disk.SyncDir())
+	if m.disk.lost(m.clock, m.r) || string(read(t, m.disk.names["a"])) != "data" {
+		t.Errorf("something was lost: %v", m.disk.names)
+	}
+}
+
+// A write that no sync covers is lost, kept, or torn: then each sector of 512
+// bytes is kept or lost as a whole, in every mixture.
+func TestDiskTears(t *testing.T) {
+	const size = 512
+	seen := map[string]int{}
+	for seed := range uint64(400) {
+		m := newMachine(seed)
+		h, err := m.disk.Open("a", true)
+		check(t, err)
+		check(t, h.Preallocate(4*size))
+		check(t, m.disk.SyncDir())
+		m.now = m.clock
+		_, err = h.WriteAt(bytes.Repeat([]byte{1}, 3*size), 0)
+		check(t, err)
+		m.disk.lost(m.clock, m.r)
+		b := make([]byte, 3*size)
+		_, err = (&handle{m.disk, m.disk.names["a"]}).ReadAt(b, 0)
+		check(t, err)
+		shape := ""
+		for n := range 3 {
+			sector := b[n*size : (n+1)*size]
+			if !bytes.Equal(sector, bytes.Repeat(sector[:1], size)) {
+				t.Fatalf("seed %d: sector %d is torn in itself", seed, n)
+			}
+			shape += fmt.Sprint(sector[0])
+		}
+		seen[shape]++
+	}
+	if len(seen) != 8 || seen["111"] < 100 || seen["000"] < 100 {
+		t.Errorf("kept (1) and lost (0) sectors of 400 writes: %v; want all mixtures, and each end in a third", seen)
+	}
+}
+
+// The starts of a file are those of its writes, but for what was written over or
+// taken back by a kill.
+func TestDiskStarts(t *testing.T) {
+	m := newMachine(1)
+	h, err := m.disk.Open("a", true)
+	check(t, err)
+	for i, c := range []struct {
+		off  int64
+		want []int64
+	}{{0, []int64{0}}, {100, []int64{0, 100}}, {200, []int64{0, 100, 200}}, {100, []int64{0, 100}}, {150, []int64{0, 100, 150}}} {
+		_, err = h.WriteAt([]byte("x"), c.off)
+		check(t, err)
+		if got := m.disk.names["a"].starts; !slices.Equal(got, c.want) {
+			t.Errorf("after write %d the starts are %v, want %v", i, got, c.want)
+		}
+	}
+	at := m.clock
+	m.clock++
+	_, err = h.WriteAt([]byte("x"), 300)
+	check(t, err)
+	m.disk.killed(at)
+	if got := m.disk.names["a"].starts; !slices.Equal(got, []int64{0, 100, 150}) {
+		t.Errorf("after a kill the starts are %v", got)
+	}
+}
+
+// A machine that goes down loses its power; a process that is killed does so
+// only where the settings say it.
+func TestMachinesLosePower(t *testing.T) {
+	for _, c := range []struct {
+		kind         nodes.EffectKind
+		power, loses bool
+	}{{nodes.Down, false, false}, {nodes.Down, true, true}, {nodes.MachineDown, false, true}, {nodes.MachineDown, true, true}} {
+		lost := 0
+		for seed := range uint64(20) {
+			s := Defaults()
+			s.Power = c.power
+			w, _ := toyWorld(t, seed, 3, s, nil)
+			run(t, w, 50*ms)
+			d := w.hosts[2].disk
+			w.hosts[2].clock = w.now
+			h, err := d.Open("a", true)
+			check(t, err)
+			_, err = h.WriteAt([]byte("data"), 0)
+			check(t, err)
+			w.Apply(ctx, "down", []nodes.Effect{{Kind: c.kind, Node: 2}})
+			if f := d.names["a"]; f == nil || string(f.data) != "data" {
+				lost++
+			}
+		}
+		if (lost > 0) != c.loses || lost == 20 {
+			t.Errorf("%s, power %t: of 20 files that were not synced %d were lost", c.kind, c.power, lost)
+		}
+	}
+}
+
+// A sync takes as long as the settings say, from the least to the most.
+func TestSyncTime(t *testing.T) {
+	w, _ := toyWorld(t, 1, 3, Settings{Latency: 100, Sync: 300, SyncBy: 700, Segment: segmentMin}, nil)
+	least, most := never, int64(0)
+	for range 2000 {
+		took := w.syncTime(w.hosts[1])
+		least, most = min(least, took), max(most, took)
+	}
+	if least < 300_000 || least > 310_000 || most > 1_000_000 || most < 990_000 {
+		t.Errorf("syncs take %d to %d ns, want 300000 to 1000000", least, most)
 	}
 }

@@ -15,6 +15,11 @@ type tale struct {
 	world    *World
 	arrived  []arrival
 	restored map[consensus.ID]int // records found at the last start
+	ticks    map[consensus.ID]int
+	resets   []arrival      // of connections: at whom, and of whom
+	handed   []arrival      // leadership, if there were any: by whom, and to whom
+	asked    map[string]int // how often the watch was asked, by call and node
+	objects  string         // the call at which it objects
 }
 
 type arrival struct {
@@ -24,10 +29,24 @@ type arrival struct {
 	message string
 }
 
-func (*tale) Started(consensus.ID) error  { return nil }
-func (*tale) Stepped(consensus.ID) error  { return nil }
-func (*tale) Flushed(consensus.ID) error  { return nil }
-func (*tale) Moments() []consensus.Moment { return nil }
+func (t *tale) Started(id consensus.ID) error { return t.ask("started", id) }
+func (t *tale) Stepped(id consensus.ID) error { return t.ask("stepped", id) }
+func (t *tale) Flushed(id consensus.ID) error { return t.ask("flushed", id) }
+func (*tale) Moments() []consensus.Moment {
+	return []consensus.Moment{{Name: "a toy's own", Seen: 3}}
+}
+
+func (t *tale) ask(call string, id consensus.ID) error {
+	t.asked[call+" "+id.String()]++
+	if call == t.objects {
+		return &consensus.Breach{Invariant: call, Node: id}
+	}
+	return nil
+}
+
+func newTale() *tale {
+	return &tale{restored: map[consensus.ID]int{}, ticks: map[consensus.ID]int{}, asked: map[string]int{}}
+}
 
 // words is the codec of messages and records that are plain text.
 type words struct{}
@@ -55,14 +74,24 @@ func (c *toy) Restore(_ *consensus.Snapshot, records []string) {
 	}
 }
 func (c *toy) Tick() toyOut {
+	c.tale.ticks[c.id]++
+	return toyOut{Committed: c.handOut()}
+}
+func (c *toy) handOut() []consensus.Entry {
 	again := c.again
 	c.again = nil
-	return toyOut{Committed: again}
+	return again
 }
 func (c *toy) Read(uint64) toyOut                  { return toyOut{} }
 func (c *toy) Compact(consensus.Snapshot) []string { return nil }
-func (c *toy) Transfer(consensus.ID) toyOut        { return toyOut{} }
-func (c *toy) PeerReset(consensus.ID) toyOut       { return toyOut{} }
+func (c *toy) Transfer(to consensus.ID) toyOut {
+	c.tale.handed = append(c.tale.handed, arrival{from: c.id, to: to})
+	return toyOut{}
+}
+func (c *toy) PeerReset(id consensus.ID) toyOut {
+	c.tale.resets = append(c.tale.resets, arrival{at: c.tale.world.Now(), from: id, to: c.id})
+	return toyOut{}
+}
 func (c *toy) Status() consensus.Status {
 	return consensus.Status{ID: c.id, Role: "toy", Commit: c.index, Applied: c.index}
 }
@@ -79,7 +108,7 @@ func (c *toy) Propose(p consensus.Command) toyOut {
 		return []consensus.Envelope[string]{{From: c.id, To: 2, Message: m}}
 	}
 	return toyOut{Early: tell("early"), Records: []string{string(p.Data)}, Messages: tell("late"),
-		Committed: append(c.Tick().Committed, consensus.Entry{Index: c.index, Term: 1, Command: p})}
+		Committed: append(c.handOut(), consensus.Entry{Index: c.index, Term: 1, Command: p})}
 }
 
 var testKnobs = nodes.Knobs{Tick: 10 * time.Millisecond, HeartbeatTicks: 3, ElectionTicks: 20}
@@ -87,7 +116,7 @@ var testKnobs = nodes.Knobs{Tick: 10 * time.Millisecond, HeartbeatTicks: 3, Elec
 // toyWorld is a booted world of toy cores.
 func toyWorld(t *testing.T, seed uint64, n int, s Settings, edit func(*Options)) (*World, *tale) {
 	t.Helper()
-	story := &tale{restored: map[consensus.ID]int{}}
+	story := newTale()
 	system := Of("toy", words{}, func() *tale { return story },
 		func(story *tale, o consensus.Options) consensus.Core[string, string] {
 			return &toy{tale: story, id: o.ID}

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -55,6 +56,17 @@ func TestLedger(t *testing.T) {
 			w.hosts[1].applied(entry(1, 5, 1, kv.Put), did(1))
 			w.hosts[2].applied(entry(1, 5, 1, kv.Put), r)
 		}, "result-agreement"},
+		"another list": {func(w *World) {
+			for i, h := range w.hosts[1:3] {
+				r := did(1)
+				r.Value = kv.Value{Kind: kv.List, List: [][]byte{[]byte("a"), {byte(i)}}}
+				h.applied(entry(1, 5, 1, kv.Get), r)
+			}
+		}, "result-agreement"},
+		"another index": {func(w *World) {
+			w.hosts[1].applied(entry(2, 5, 1, kv.Put), did(2))
+			w.hosts[2].applied(entry(2, 5, 1, kv.Put), did(1))
+		}, "result-agreement"},
 		"another hash":            {func(w *World) { w.position(1, 3, 77); w.position(2, 3, 78) }, "state-agreement"},
 		"another hash elsewhere":  {func(w *World) { w.position(1, 3, 77); w.position(2, 4, 78) }, ""},
 		"a read of what was seen": {func(w *World) { w.check(w.ledger.answer(1, 7, 5, kv.ModeIndex)) }, ""},
@@ -70,6 +82,10 @@ func TestLedger(t *testing.T) {
 			w.hosts[2].applied(entry(1, 5, 1, kv.Add), did(1))
 			w.hosts[2].applied(entry(2, 5, 1, kv.Add), did(2))
 		}, "applied-once"},
+		"a read of before what a read showed": {func(w *World) {
+			w.check(w.ledger.answer(1, 7, 0, kv.ModeIndex))
+			w.check(w.ledger.answer(2, 6, w.ledger.answered, kv.ModeIndex))
+		}, "read-fresh"},
 		"reads twice": {func(w *World) {
 			w.hosts[1].applied(entry(1, 5, 1, kv.Get), did(1))
 			w.hosts[1].applied(entry(2, 5, 1, kv.Get), did(2))
@@ -86,6 +102,39 @@ func TestLedger(t *testing.T) {
 		case c.want != "" && (b == nil || b.Invariant != c.want || b.Node == 0):
 			t.Errorf("%s: breach %v, want %s", name, b, c.want)
 		}
+	}
+}
+
+// Every command that changes something is carried out once.
+func TestOnce(t *testing.T) {
+	for _, op := range []kv.Op{kv.Get, kv.Put, kv.Delete, kv.Add, kv.Append, kv.CAS} {
+		w, _ := toyWorld(t, 1, 3, Defaults(), nil)
+		for index := uint64(1); index <= 2; index++ {
+			w.hosts[1].applied(entry(index, 5, 1, op), kv.Result{Status: kv.Done, Index: index})
+		}
+		w.hosts[1].settled()
+		if b := w.Breach(); (b != nil) != (op != kv.Get) || b != nil && b.Invariant != "applied-once" {
+			t.Errorf("%s twice: breach %v", op, b)
+		}
+	}
+}
+
+// Nodes whose state machines part are found out by what they do, and the first
+// breach stays the world's.
+func TestStatesPart(t *testing.T) {
+	w, _ := toyWorld(t, 1, 3, Defaults(), nil)
+	run(t, w, 50*ms)
+	for id, value := range map[nodes.ID]string{1: "1", 2: "2"} {
+		newAsker(w, id).write("x", value, time.Second)
+	}
+	w.Run(w.Now() + time.Second)
+	b := w.Breach()
+	if b == nil || b.Invariant != "state-agreement" {
+		t.Fatalf("each node applied another command at index 1; breach %v", b)
+	}
+	w.Accuse(&Breach{Invariant: "later"})
+	if w.Breach() != b {
+		t.Errorf("the first breach gave way to %v", w.Breach())
 	}
 }
 
@@ -141,10 +190,16 @@ func TestDamageSparesTheLast(t *testing.T) {
 	w, leader := loaded(t, 1)
 	h := w.hosts[leader]
 	h.kill(false)
+	newest := h.pick().name
+	older := newest[:len(newest)-1] // sorts before it
+	h.disk.names[older], h.disk.names["snapshot-9"] = &file{data: make([]byte, 99), starts: []int64{0, 9, 99, 99}}, &file{}
 	for range 300 {
 		f := h.pick()
 		if f == nil {
 			t.Fatal("nothing to damage")
+		}
+		if f.name != newest {
+			t.Fatalf("%s is damaged; the newest segment is %s", f.name, newest)
 		}
 		if last := f.file.starts[len(f.file.starts)-spared]; f.at >= last || f.at < 0 || f.bit > 7 {
 			t.Fatalf("bit %d of byte %d is picked; the last batches begin at %d", f.bit, f.at, last)
@@ -181,4 +236,19 @@ func TestDamageUnnoticed(t *testing.T) {
 		}
 	}
 	t.Error("the damage was noticed every time")
+}
+
+// A node that ends, or can't start, and that nobody hurt is an incident.
+func TestIncidents(t *testing.T) {
+	w, leader := loaded(t, 1)
+	h := w.hosts[leader]
+	h.fail(errors.New("it fell over"))
+	if n := w.News(); h.node != nil || len(n) != 1 || n[0].Node != leader || n[0].Detail != "exit: it fell over" {
+		t.Errorf("a node that fell over: incidents %v", n)
+	}
+	h.pick().turn()
+	w.Restart(leader)
+	if n := w.News(); h.node != nil || len(n) != 1 || n[0].Node != leader || !strings.Contains(n[0].Detail, "could not start") {
+		t.Errorf("a node whose disk went bad unasked: incidents %v", n)
+	}
 }

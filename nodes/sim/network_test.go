@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"chaos/nodes"
+	"chaos/nodes/consensus"
 )
 
 // posted is how many messages a network test sends.
@@ -236,5 +237,173 @@ func TestNetworkToTheFrozen(t *testing.T) {
 	run(t, w, 20*ms)
 	if got := told(story); !slices.Equal(got, []string{"to the frozen"}) {
 		t.Errorf("arrived: %q", got)
+	}
+}
+
+// What has been on its way for long comes through a cut; what has not is lost.
+func TestNetworkLateThroughACut(t *testing.T) {
+	for took, comes := range map[time.Duration]bool{99 * ms: false, 101 * ms: true} {
+		for _, kind := range []nodes.EffectKind{nodes.Cut, nodes.CutData} {
+			w, story := toyWorld(t, 1, 3, Settings{Latency: took.Microseconds(), Sync: 1, Segment: segmentMin}, nil)
+			send(w, 1, 2, "old")
+			run(t, w, ms)
+			w.Apply(ctx, "cut", []nodes.Effect{{Kind: kind, From: 1, To: 2}})
+			run(t, w, 300*ms)
+			if got := len(story.arrived) == 1; got != comes {
+				t.Errorf("%s: a message that takes %s arrives: %t, want %t", kind, took, got, comes)
+			}
+		}
+	}
+}
+
+// Copies of a message go each its own way.
+func TestNetworkCopiesPart(t *testing.T) {
+	_, arrived := exchange(t, Settings{Latency: 1000, Spread: 3000, Doubled: 500, Sync: 1, Segment: segmentMin}, ms, nil, nil)
+	first, together, apart := map[int]time.Duration{}, 0, 0
+	for _, a := range arrived {
+		switch at, twice := first[number(a)]; {
+		case !twice:
+			first[number(a)] = a.at
+		case at == a.at:
+			together++
+		default:
+			apart++
+		}
+	}
+	if apart < posted/3 || together > apart/100 {
+		t.Errorf("%d copies arrive together, %d apart", together, apart)
+	}
+}
+
+// Who is up learns that a process is gone, after the time that a message takes,
+// unless a link between the two is cut in either direction.
+func TestNetworkTellsOfTheDead(t *testing.T) {
+	for name, c := range map[string]struct {
+		cut   []nodes.Effect
+		learn []nodes.ID
+	}{
+		"all is whole":           {nil, []nodes.ID{2, 3}},
+		"its words do not pass":  {[]nodes.Effect{{Kind: nodes.Cut, From: 1, To: 2}}, []nodes.ID{3}},
+		"the answers do not":     {[]nodes.Effect{{Kind: nodes.Cut, From: 3, To: 1}}, []nodes.ID{2}},
+		"others are cut off":     {[]nodes.Effect{{Kind: nodes.Cut, From: 2, To: 3}}, []nodes.ID{2, 3}},
+		"one is down, too":       {[]nodes.Effect{{Kind: nodes.Down, Node: 2}}, []nodes.ID{3}},
+		"clients are cut off it": {[]nodes.Effect{{Kind: nodes.Cut, From: nodes.Clients, To: 1}}, []nodes.ID{2, 3}},
+	} {
+		w, story := toyWorld(t, 1, 3, Settings{Latency: 5000, Sync: 1, Segment: segmentMin}, nil)
+		w.Apply(ctx, "cut", c.cut)
+		run(t, w, 50*ms)
+		story.resets = nil
+		began := w.Now()
+		w.Apply(ctx, "kill", []nodes.Effect{{Kind: nodes.Down, Node: 1}})
+		run(t, w, 50*ms)
+		var learn []nodes.ID
+		for _, r := range story.resets {
+			if learn = append(learn, r.to); r.from != 1 || r.at-began != 5*ms {
+				t.Errorf("%s: %s is told of %s after %s", name, r.to, r.from, r.at-began)
+			}
+		}
+		if slices.Sort(learn); !slices.Equal(learn, c.learn) {
+			t.Errorf("%s: %v learn of it, want %v", name, learn, c.learn)
+		}
+	}
+}
+
+// The news of a death concern the incarnation that was connected, and no later one.
+func TestNetworkTellsWhoWasThere(t *testing.T) {
+	w, story := toyWorld(t, 1, 3, Settings{Latency: 5000, Sync: 1, Segment: segmentMin}, nil)
+	run(t, w, 50*ms)
+	for _, id := range []nodes.ID{1, 2} {
+		w.Apply(ctx, "kill", []nodes.Effect{{Kind: nodes.Down, Node: id}})
+		w.Revert(ctx, "kill")
+	}
+	run(t, w, 50*ms)
+	for _, r := range story.resets {
+		if r.to == 2 {
+			t.Errorf("a node that has just been started is told at %s that %s is gone", r.at, r.from)
+		}
+	}
+	if len(story.resets) != 3 {
+		t.Errorf("the news arrived %d times, want 3: n2's at n1, and both at n3", len(story.resets))
+	}
+}
+
+// The ways of clients grow calm as those between nodes do.
+func TestNetworkCalmForClients(t *testing.T) {
+	for _, calm := range [][]nodes.ID{nil, {3}, {1, 2}} {
+		w, _ := toyWorld(t, 1, 3, Settings{Latency: 1000, Slow: 500, SlowBy: 50_000, Sync: 1, Segment: segmentMin}, nil)
+		w.Calm(calm)
+		for _, way := range [][2]nodes.ID{{nodes.Clients, 1}, {2, nodes.Clients}} {
+			slow := 0
+			for range 200 {
+				if w.delay(way[0], way[1]) > int64(10*ms) {
+					slow++
+				}
+			}
+			if (slow == 0) != slices.Contains(calm, 1) {
+				t.Errorf("calm are %v: of 200 chunks from %s to %s %d are slow", calm, way[0], way[1], slow)
+			}
+		}
+	}
+}
+
+// Who is asked to hand over is told to whom, if it is up; nobody hands over to itself.
+func TestTransferIsAsked(t *testing.T) {
+	w, story := toyWorld(t, 1, 3, Defaults(), nil)
+	run(t, w, 50*ms)
+	w.Apply(ctx, "kill", []nodes.Effect{{Kind: nodes.Down, Node: 3}})
+	for _, pair := range [][2]nodes.ID{{1, 2}, {1, 1}, {0, 2}, {3, 1}} {
+		w.Transfer(pair[0], pair[1])
+	}
+	run(t, w, 50*ms)
+	if !slices.Equal(story.handed, []arrival{{from: 1, to: 2}}) {
+		t.Errorf("asked to hand over: %v", story.handed)
+	}
+}
+
+// Messages take the way through their codec where the world asks for it.
+func TestNetworkWire(t *testing.T) {
+	for _, wire := range []bool{false, true} {
+		story := newTale()
+		system := Of("toy", stamping{}, func() *tale { return story },
+			func(story *tale, o consensus.Options) consensus.Core[string, string] {
+				return &toy{tale: story, id: o.ID}
+			})
+		s := Defaults()
+		s.Wire = wire
+		story.world = boot(t, system, 1, 3, s, nil)
+		run(t, story.world, 50*ms)
+		a := newAsker(story.world, 1)
+		a.write("x", "1", time.Second)
+		run(t, story.world, time.Second)
+		want := []string{"early", "late"}
+		if wire {
+			want = []string{"early, read", "late, read"}
+		}
+		if got := told(story); !slices.Equal(got, want) {
+			t.Errorf("through the codec %t: n2 heard %q", wire, got)
+		}
+	}
+}
+
+// stamping is a codec that shows that a message was read back.
+type stamping struct{ words }
+
+func (stamping) Message(b []byte) (string, error) { return string(b) + ", read", nil }
+
+// What arrives at a node that is busy waits until its step is carried out.
+func TestNetworkToTheBusy(t *testing.T) {
+	w, story := toyWorld(t, 1, 3, Settings{Latency: 100, Sync: 20_000, Segment: segmentMin}, nil)
+	run(t, w, time.Second)
+	a := newAsker(w, 2)
+	a.write("x", "1", time.Second)
+	for w.hosts[2].clock <= w.now {
+		run(t, w, ms/2)
+	}
+	end := time.Duration(w.hosts[2].clock)
+	send(w, 1, 2, "to the busy")
+	run(t, w, time.Second)
+	at := slices.IndexFunc(story.arrived, func(a arrival) bool { return a.message == "to the busy" })
+	if at < 0 || story.arrived[at].at < end {
+		t.Errorf("its step ends at %s; what it heard: %v", end, story.arrived)
 	}
 }
