@@ -112,14 +112,7 @@ func (f *fake) check(worker int, op Op) {
 	}
 	if op.F != history.Read {
 		f.writes[op.Key]++
-		unique := string(op.Value)
-		if op.F == history.CAS {
-			unique = unique[strings.IndexByte(unique, ',')+1 : len(unique)-1]
-		}
-		if op.F != history.Add && f.values[unique] {
-			f.t.Fatalf("value %s is written twice, the second time to %s", unique, op.Key)
-		}
-		f.values[unique] = f.values[unique] || op.F != history.Add // deltas need not differ
+		f.unique(op)
 	}
 	busy := 1
 	for _, other := range f.ops {
@@ -131,6 +124,21 @@ func (f *fake) check(worker int, op Op) {
 	if f.see != nil {
 		f.see(worker, op)
 	}
+}
+
+// unique wants every value to be a new one, but for deltas, and for a swap that
+// must not happen.
+func (f *fake) unique(op Op) {
+	value, old := string(op.Value), op.F == history.Add || op.F == history.Delete
+	if op.F == history.CAS {
+		var from string
+		from, value, _ = strings.Cut(strings.Trim(value, "[]"), ",")
+		old = from == value+"1" || len(value) > 1 && from == value[:len(value)-1]
+	}
+	if f.values[value] && !old {
+		f.t.Fatalf("value %s is written twice, the second time to %s", value, op.Key)
+	}
+	f.values[value] = f.values[value] || op.F != history.Add // deltas need not differ
 }
 
 // complete answers by the model; what is unknown happens half of the time.

@@ -80,6 +80,8 @@ func (k *key) see(w *worker, value []byte) {
 		if c.Revealed && c.Out.Kind != List {
 			k.seen = c.Out
 		}
+	case w.f == history.Delete:
+		k.seen = Value{}
 	default:
 		k.seen = c.Arg
 	}
