@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"time"
 
 	"chaos/nodes"
@@ -53,9 +54,8 @@ func (w *World) Close(context.Context) error { return nil }
 // A seal is what was true when an injection was applied: whether it held since
 // then is told by comparing.
 type seal struct {
-	incarnations []uint32
-	at           int64
-	lost         []uint64
+	at   int64
+	lost []uint64
 }
 
 // Apply adds the effects, and reads from the world that they hold.
@@ -102,9 +102,6 @@ func list(effects []nodes.Effect) string {
 
 func (w *World) sealed() (s seal) {
 	s.at = w.now
-	for _, h := range w.hosts[1:] {
-		s.incarnations = append(s.incarnations, h.incarnation)
-	}
 	for i := range w.links {
 		s.lost = append(s.lost, w.links[i].lost)
 	}
@@ -130,7 +127,7 @@ func (w *World) wantsDown(id nodes.ID) bool {
 }
 
 func (w *World) bringHost(h *host) {
-	node, machine, trouble := w.wanted.Node(h.id), w.wanted.Machine(h.id), w.wanted.Trouble(h.id)
+	machine, trouble := w.wanted.Machine(h.id), w.wanted.Trouble(h.id)
 	h.disk.failing = trouble.DiskFails
 	if h.wrong != trouble.Skew {
 		h.wrong = trouble.Skew
@@ -143,13 +140,19 @@ func (w *World) bringHost(h *host) {
 	case !down && h.node == nil && !h.disk.failing:
 		h.start()
 	}
-	if h.node == nil {
-		return
-	}
-	if frozen := node.Frozen || machine.Frozen; frozen && !h.frozen {
+	w.bringPause(h)
+}
+
+// bringPause freezes a node that is wanted frozen, before it does anything, and
+// lets others go on.
+func (w *World) bringPause(h *host) {
+	frozen := w.wanted.Node(h.id).Frozen || w.wanted.Machine(h.id).Frozen
+	switch {
+	case h.node == nil:
+	case frozen && !h.frozen:
 		w.trace(h.id, TraceFrozen, "is frozen")
 		h.frozen = true
-	} else if !frozen && h.frozen {
+	case !frozen && h.frozen:
 		w.trace(h.id, TraceUp, "goes on")
 		h.thaw()
 	}
@@ -177,16 +180,27 @@ func (w *World) prove(injection string, effects []nodes.Effect, holds bool) (out
 // toldMax is how many proofs of one injection are put into words.
 const toldMax = 12
 
+// elsewhere tells whether another injection keeps in place what e did.
 func (w *World) elsewhere(e nodes.Effect) bool {
 	for _, name := range w.wanted.Injections() {
 		for _, o := range w.wanted.Effects(name) {
-			if o.Kind == e.Kind && o.Node == e.Node && o.From == e.From && o.To == e.To ||
-				o.Node == e.Node && !o.OnLink() && !e.OnLink() {
+			if o.Node == e.Node && o.From == e.From && o.To == e.To && slices.Contains(alike(e.Kind), o.Kind) {
 				return true
 			}
 		}
 	}
 	return false
+}
+
+// alike lists the kinds of effects that look like k from outside.
+func alike(k nodes.EffectKind) []nodes.EffectKind {
+	switch k {
+	case nodes.Down, nodes.MachineDown: // nor does a node start on a bad disk
+		return []nodes.EffectKind{nodes.Down, nodes.MachineDown, nodes.Damaged, nodes.DiskFails}
+	case nodes.Frozen, nodes.MachineFrozen:
+		return []nodes.EffectKind{nodes.Frozen, nodes.MachineFrozen}
+	}
+	return []nodes.EffectKind{k}
 }
 
 // holds tells whether an effect holds now.

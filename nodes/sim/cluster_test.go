@@ -223,7 +223,11 @@ func TestEvidenceIsOfItsOwn(t *testing.T) {
 	}
 	for name, f := range forgeries {
 		w, _ := toyWorld(t, 1, 3, Defaults(), nil)
-		w.Apply(ctx, "others", []nodes.Effect{{Kind: nodes.Frozen, Node: 1}, {Kind: nodes.Cut, From: 1, To: 3}, {Kind: nodes.Delayed, From: 3, To: 2, Delay: ms}})
+		clock := nodes.Effect{Kind: nodes.Skewed, Node: 2, PerMille: 77}
+		if f.effect.Kind == clock.Kind {
+			clock.Node = 1
+		}
+		w.Apply(ctx, "others", []nodes.Effect{clock, {Kind: nodes.Frozen, Node: 1}, {Kind: nodes.Cut, From: 1, To: 3}, {Kind: nodes.Delayed, From: 3, To: 2, Delay: ms}})
 		w.Apply(ctx, "i", []nodes.Effect{f.effect})
 		w.wanted.Remove("i")
 		if e := w.prove("i", []nodes.Effect{f.effect}, false); e.Proven() {
@@ -261,5 +265,26 @@ func TestFailingDiskStartsNoNode(t *testing.T) {
 	w.Revert(ctx, "disk")
 	if h := w.hosts[2]; h.node == nil || h.incarnation != 2 {
 		t.Errorf("the disk works, and it %s, incarnation %d", h.state(), h.incarnation)
+	}
+}
+
+// A node that is started again while its pause lives is frozen before it does
+// anything, so that a pause whose victim died is proven for what it is.
+func TestStartedFrozen(t *testing.T) {
+	w, story := toyWorld(t, 1, 3, Defaults(), nil)
+	run(t, w, time.Second)
+	check(t, w.hosts[2].arm("sync:1"))
+	w.Apply(ctx, "pause", []nodes.Effect{{Kind: nodes.Frozen, Node: 2}})
+	w.hosts[2].kill(false)
+	w.Restart(2)
+	story.ticks[2] = 0
+	run(t, w, time.Second)
+	if e, _ := w.Verify(ctx, "pause"); !e.Proven() || story.ticks[2] != 0 {
+		t.Errorf("it ticked %d times; proven: %t", story.ticks[2], e.Proven())
+	}
+	w.Revert(ctx, "pause")
+	run(t, w, time.Second)
+	if story.ticks[2] == 0 {
+		t.Error("it never goes on")
 	}
 }

@@ -252,6 +252,7 @@ func (w *World) Restart(id nodes.ID) {
 	defer w.rescue()
 	if h := w.hosts[id]; h.node == nil && !w.wantsDown(id) {
 		h.start()
+		w.bringPause(h)
 	}
 }
 
