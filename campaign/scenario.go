@@ -8,7 +8,7 @@ import (
 )
 
 // A Scenario is a plan as a golden test keeps it: a text with a head in prose,
-// the plan, and what a sound system makes of it.
+// the plan, and what a sound system makes of it, where that is known.
 //
 //	# Two leaders in term 2: n1's vote was not saved.
 //	# Defect: vote-not-saved
@@ -21,10 +21,15 @@ type Scenario struct {
 	Defect string   // the defect that the plan was shrunk from; may be empty
 	Breaks string   // the invariant or checker that sees that defect
 	Plan   Plan
+	Sound  bool // the plan was run on sound nodes, and they showed no violation
 }
 
-// soundWord is what every scenario ends with: what a sound system makes of it.
-const soundWord = "----\nsound nodes: no violation\n"
+// Every scenario ends with what sound nodes make of it, or with that nobody has
+// run them yet: who shrinks a plan runs the nodes that fail, and no others.
+const (
+	soundWord = "----\nsound nodes: no violation\n"
+	unrunWord = "----\nsound nodes: not run\n"
+)
 
 // Encode writes the scenario.
 func (s Scenario) Encode() []byte {
@@ -37,16 +42,22 @@ func (s Scenario) Encode() []byte {
 	}
 	fmt.Fprintf(&b, "# Breaks: %s\n", s.Breaks)
 	b.Write(s.Plan.Encode())
-	b.WriteString(soundWord)
+	if s.Sound {
+		b.WriteString(soundWord)
+	} else {
+		b.WriteString(unrunWord)
+	}
 	return b.Bytes()
 }
 
 // ParseScenario reads what Encode wrote, or a person edited.
 func ParseScenario(b []byte) (s Scenario, err error) {
-	body, found := bytes.CutSuffix(b, []byte(soundWord))
-	if !found {
-		return s, fmt.Errorf("scenario: it does not end with %q", soundWord)
+	body, sound := bytes.CutSuffix(b, []byte(soundWord))
+	body, unrun := bytes.CutSuffix(body, []byte(unrunWord))
+	if sound == unrun {
+		return s, fmt.Errorf("scenario: it does not end with either %q or %q", soundWord, unrunWord)
 	}
+	s.Sound = sound
 	for {
 		line, rest, ok := bytes.Cut(body, []byte("\n"))
 		text, is := strings.CutPrefix(string(line), "#")

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -17,6 +19,7 @@ func TestScenarioText(t *testing.T) {
 	for seed := range uint64(30) {
 		s := Scenario{About: []string{"Two leaders in term 2.", "n1's vote was not saved."}, Defect: "vote-not-saved", Breaks: "election-safety",
 			Plan: swarm(t, "raft", seed+1, 2*time.Second)}
+		s.Sound = seed%5 == 0
 		if seed%2 == 0 {
 			s.Defect = ""
 		}
@@ -32,6 +35,7 @@ func TestScenarioText(t *testing.T) {
 	for name, c := range map[string]struct{ text, want string }{
 		"no end":           {"# Breaks: x\n" + plan, "does not end"},
 		"an end of others": {"# Breaks: x\n" + plan + "----\nviolation\n", "does not end"},
+		"two ends":         {"# Breaks: x\n" + plan + unrunWord + soundWord, "does not end"},
 		"no invariant":     {"# A head.\n" + plan + soundWord, "Breaks"},
 		"an empty one":     {"# Breaks:\n" + plan + soundWord, "Breaks"},
 		"no plan":          {"# Breaks: x\n" + soundWord, "JSON"},
@@ -46,6 +50,30 @@ func TestScenarioText(t *testing.T) {
 	got, err := ParseScenario([]byte("#Breaks:  x \n#\n#  prose \n" + plan + soundWord))
 	if err != nil || got.Breaks != "x" || len(got.About) != 2 || got.About[1] != "prose" {
 		t.Errorf("%v, %+v", err, got)
+	}
+}
+
+// A scenario says of sound nodes only what was seen; what is kept as a golden
+// test was seen to pass.
+func TestScenarioSaysWhatWasRun(t *testing.T) {
+	s := Scenario{Breaks: "x", Plan: swarm(t, "raft", 1, time.Second)}
+	if text := string(s.Encode()); strings.Contains(text, "no violation") || !strings.HasSuffix(text, "sound nodes: not run\n") {
+		t.Errorf("nobody has run the sound nodes, and it says: %s", text[len(text)-60:])
+	}
+	for _, pattern := range []string{"testdata/scenarios/*.txt", "testdata/plans/*.txt"} {
+		names, err := filepath.Glob(pattern)
+		if err != nil || len(names) == 0 {
+			t.Fatalf("%s: %q, %v", pattern, names, err)
+		}
+		for _, name := range names {
+			b, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s, err := ParseScenario(b); err != nil || !s.Sound {
+				t.Errorf("%s: %v; its last line must be %q", name, err, "sound nodes: no violation")
+			}
+		}
 	}
 }
 
