@@ -63,41 +63,91 @@ func checkChange(f *gitdiff.File) error {
 // Apply returns the files that the defect changes, as they are with it, by their
 // paths from the root of the sources. The sources stay as they are. Every line
 // of a hunk must stand in the file as the hunk says, and where the file has
-// moved on, in one place only.
+// moved on, in one place only. An error names each hunk that does not fit.
 func (s Source) Apply(d Defect) (map[string][]byte, error) {
-	out := map[string][]byte{}
-	for _, f := range d.changes {
-		before, err := os.ReadFile(filepath.Join(s.root, filepath.FromSlash(f.NewName)))
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", d.File, err)
-		}
-		placed, err := place(f, strings.SplitAfter(string(before), "\n"))
-		if err != nil {
-			return nil, misfit(d, f, err)
-		}
-		var b bytes.Buffer
-		if err := gitdiff.Apply(&b, bytes.NewReader(before), placed); err != nil {
-			return nil, misfit(d, f, err)
-		}
-		out[f.NewName] = b.Bytes()
+	out, misfits := s.fit(d)
+	if len(misfits) > 0 {
+		return nil, refit(misfits)
 	}
 	return out, nil
 }
 
-// place returns a copy of a change with each hunk where its lines are.
-func place(f *gitdiff.File, lines []string) (*gitdiff.File, error) {
+// Fit tells of every hunk of the defects that does not fit the sources, by file
+// and line; it builds nothing.
+func (s Source) Fit(defects ...Defect) error {
+	var all []error
+	for _, d := range defects {
+		_, misfits := s.fit(d)
+		all = append(all, misfits...)
+	}
+	return refit(all)
+}
+
+// refit says what to do about changes that don't fit.
+func refit(misfits []error) error {
+	if len(misfits) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w\nthe sources have changed: apply such a patch by hand (git apply --3way), look\nwhether it still breaks what its head says, and make it anew with git diff", errors.Join(misfits...))
+}
+
+func (s Source) fit(d Defect) (out map[string][]byte, misfits []error) {
+	out = map[string][]byte{}
+	lines := hunkLines(d.Text)
+	for _, f := range d.changes {
+		at := lines[:len(f.TextFragments)]
+		lines = lines[len(at):]
+		before, err := os.ReadFile(filepath.Join(s.root, filepath.FromSlash(f.NewName)))
+		if err != nil {
+			misfits = append(misfits, fmt.Errorf("%s:%d: %w", d.File, at[0], err))
+			continue
+		}
+		placed, wrong := place(f, strings.SplitAfter(string(before), "\n"))
+		var b bytes.Buffer
+		if len(wrong) == 0 {
+			if err := gitdiff.Apply(&b, bytes.NewReader(before), placed); err != nil {
+				wrong = map[int]error{0: err}
+			}
+		}
+		for i := range f.TextFragments {
+			if wrong[i] != nil {
+				misfits = append(misfits, fmt.Errorf("%s:%d: %s does not fit: %w", d.File, at[i], f.NewName, wrong[i]))
+			}
+		}
+		out[f.NewName] = b.Bytes()
+	}
+	return out, misfits
+}
+
+// hunkLines are the numbers of the lines with which hunks begin; [readPatch] saw
+// that there are no others like them.
+func hunkLines(text []byte) (out []int) {
+	number := 0
+	for line := range bytes.Lines(text) {
+		if number++; bytes.HasPrefix(line, []byte("@@ ")) {
+			out = append(out, number)
+		}
+	}
+	return out
+}
+
+// place returns a copy of a change with each hunk where its lines are, and what
+// is wrong with those that have no place, by their order.
+func place(f *gitdiff.File, lines []string) (*gitdiff.File, map[int]error) {
 	placed := *f
 	placed.TextFragments = nil
+	wrong := map[int]error{}
 	for i, hunk := range f.TextFragments {
 		at, err := find(hunk, lines)
 		if err != nil {
-			return nil, fmt.Errorf("hunk %d, %s: %w", i+1, strings.TrimSpace(hunk.Header()), err)
+			wrong[i] = fmt.Errorf("hunk %d: %w", i+1, err)
+			continue
 		}
 		moved := *hunk
 		moved.OldPosition, moved.NewPosition = int64(at+1), hunk.NewPosition+int64(at+1)-hunk.OldPosition
 		placed.TextFragments = append(placed.TextFragments, &moved)
 	}
-	return &placed, nil
+	return &placed, wrong
 }
 
 // find looks for the lines that a hunk expects: where it says, else anywhere.
@@ -125,10 +175,4 @@ func find(hunk *gitdiff.TextFragment, lines []string) (int, error) {
 		return 0, fmt.Errorf("the file has moved on, and its lines are there %d times", len(at))
 	}
 	return at[0], nil
-}
-
-// misfit says what to do about a change that does not fit.
-func misfit(d Defect, f *gitdiff.File, err error) error {
-	return fmt.Errorf("%s: %s does not fit: %w; the sources have changed: apply it by hand (git apply --3way), look whether it still breaks what its head says, and make it anew with git diff",
-		d.File, f.NewName, err)
 }

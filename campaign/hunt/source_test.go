@@ -132,11 +132,47 @@ func TestApply(t *testing.T) {
 		"one\ntwo\nthree": "not in the file any more", "zero\none\ntwo\nthree\none\ntwo\nthree\n": "there 2 times",
 	} {
 		_, err := apply(text)
-		for _, want := range []string{rightFile, "raft/core.go", "hunk 1", "git apply --3way", why} {
+		for _, want := range []string{rightFile + ":12: ", "raft/core.go", "hunk 1", "git apply --3way", why} {
 			if err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("to %q: error %v; want one with %q", text, err, want)
 			}
 		}
+	}
+}
+
+// Every hunk that does not fit is named with its line, of all defects at once,
+// and what to do once.
+func TestFit(t *testing.T) {
+	files := small()
+	files["raft/core.go"] = "one\ntwo\nthree\nfour\nfive\n"
+	files["raft/log.go"] = "six\n"
+	head := strings.Replace(right[:strings.Index(right, "diff")], "small", "large", 1)
+	files["raft/testdata/defects/large.patch"] = head + "diff --git a/raft/core.go b/raft/core.go\n--- a/raft/core.go\n+++ b/raft/core.go\n@@ -1,1 +1,1 @@\n-ONE\n+1\n@@ -3,1 +3,1 @@\n-three\n+3\n@@ -5,1 +5,1 @@\n-FIVE\n+5\n" +
+		"diff --git a/raft/log.go b/raft/log.go\n--- a/raft/log.go\n+++ b/raft/log.go\n@@ -1,1 +1,1 @@\n-SIX\n+6\ndiff --git a/raft/gone.go b/raft/gone.go\n--- a/raft/gone.go\n+++ b/raft/gone.go\n@@ -1,1 +1,1 @@\n-x\n+y\n"
+	fit := func() error {
+		s, defects, err := Load(tree(t, files))
+		if err != nil || len(defects) != 2 {
+			t.Fatalf("%d defects, %v", len(defects), err)
+		}
+		return s.Fit(defects...)
+	}
+	err := fit()
+	if err == nil {
+		t.Fatal("all of it fits")
+	}
+	in(t, err.Error(), "large.patch:12: raft/core.go does not fit: hunk 1: ", "large.patch:18: raft/core.go does not fit: hunk 3: ",
+		"large.patch:24: raft/log.go does not fit: hunk 1: ", "large.patch:30: ", "gone.go")
+	if text := err.Error(); strings.Contains(text, "large.patch:15") || strings.Contains(text, "small.patch") || strings.Count(text, "git apply") != 1 {
+		t.Errorf("more is named than does not fit: %s", text)
+	}
+	delete(files, "raft/testdata/defects/large.patch")
+	files["raft/testdata/defects/other.patch"] = strings.Replace(right, "small", "other", 1)
+	if err := fit(); err != nil {
+		t.Error(err)
+	}
+	files["raft/core.go"] = "none"
+	if err := fit(); err == nil || strings.Count(err.Error(), "hunk 1") != 2 {
+		t.Errorf("%v; want both defects named", err)
 	}
 }
 
