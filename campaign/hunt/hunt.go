@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -32,17 +33,18 @@ type Builds interface {
 type Progress struct {
 	Done, All int      // tries
 	Found     int      // among those done
-	Running   []string // "defect in system, try 2, 4s", oldest first
+	Running   []string // "defect in system, try 2, 4s" or "building defect, 4s", oldest first
 	News      string   // a line that stays; ""
 }
 
 // A job is a try to be made.
 type job struct {
-	defect Defect
-	try    Try
-	err    error
-	ended  bool
-	at     time.Time
+	defect   Defect
+	try      Try
+	err      error
+	building string    // the build that it waits for; "": none
+	at       time.Time // when it began to wait, or to look
+	ended    bool
 }
 
 // Run hunts until all is done or ctx ends, and reports what there is. An error
@@ -65,10 +67,12 @@ func (h Hunt) Run(ctx context.Context) (Report, error) {
 	tick := time.NewTicker(redrawEvery)
 	defer tick.Stop()
 	var broken error
-	for left := 2 * len(todo); left > 0; {
+	for left := len(todo); left > 0; {
 		select {
 		case j := <-events:
-			left--
+			if j.ended {
+				left--
+			}
 			if err := book.note(ctx, j); err != nil && broken == nil {
 				broken = err
 				cancel()
@@ -112,7 +116,7 @@ func (h Hunt) jobs() (all, todo []job) {
 }
 
 // start lets workers take jobs in order. Each job is sent to events when it
-// begins and when it ends.
+// begins to build, when it begins to look, and when it ends.
 func (h Hunt) start(ctx context.Context, todo []job, events chan<- job) {
 	queue := make(chan job, len(todo))
 	for _, j := range todo {
@@ -122,9 +126,10 @@ func (h Hunt) start(ctx context.Context, todo []job, events chan<- job) {
 	for range max(1, h.Jobs) {
 		go func() {
 			for j := range queue {
-				j.at = time.Now()
-				events <- j
-				h.do(ctx, &j)
+				h.do(ctx, &j, func(building string) {
+					j.building, j.at = building, time.Now()
+					events <- j
+				})
 				j.ended = true
 				events <- j
 			}
@@ -132,11 +137,11 @@ func (h Hunt) start(ctx context.Context, todo []job, events chan<- job) {
 	}
 }
 
-func (h Hunt) do(ctx context.Context, j *job) {
+func (h Hunt) do(ctx context.Context, j *job, tell func(building string)) {
 	if j.err = ctx.Err(); j.err != nil {
 		return
 	}
-	program, err := h.Builds.Build(ctx, j.defect)
+	program, err := h.build(ctx, j.defect, tell)
 	if err != nil {
 		j.err = err
 		return
@@ -144,15 +149,23 @@ func (h Hunt) do(ctx context.Context, j *job) {
 	t, err := h.Runner.Try(ctx, program, j.try.System, j.try.Number)
 	t.Defect, t.System, t.Key, t.Number = j.try.Defect, j.try.System, j.try.Key, j.try.Number
 	if err == nil && t.Found && j.defect.Name != "" {
-		t.Accused, err = h.control(ctx, t)
+		t.Accused, err = h.control(ctx, t, tell)
 		t.Found = t.Accused == ""
 	}
 	j.try, j.err = t, err
 }
 
+// build tells what is being built, and when that is over: a try's time is that
+// of looking.
+func (h Hunt) build(ctx context.Context, d Defect, tell func(building string)) (string, error) {
+	tell(nameOf(d))
+	defer tell("")
+	return h.Builds.Build(ctx, d)
+}
+
 // control asks the sound build about a seed that showed something.
-func (h Hunt) control(ctx context.Context, t Try) (string, error) {
-	program, err := h.Builds.Build(ctx, Defect{})
+func (h Hunt) control(ctx context.Context, t Try, tell func(building string)) (string, error) {
+	program, err := h.build(ctx, Defect{}, tell)
 	if err != nil {
 		return "", err
 	}
@@ -169,23 +182,31 @@ type book struct {
 	running  []job
 	tries    []Try
 	failures []string
+	short    []string // tries that were cut short
 }
 
-// note takes down that a job began or ended.
+// note takes down what a job does now, or how it ended.
 func (b *book) note(ctx context.Context, j job) error {
-	if !j.ended {
+	at := slices.IndexFunc(b.running, func(r job) bool { return r.try.same(j.try) })
+	switch {
+	case !j.ended && at < 0:
 		b.running = append(b.running, j)
+	case !j.ended:
+		b.running[at] = j
+	case at >= 0:
+		b.running = slices.Delete(b.running, at, at+1)
+	}
+	if !j.ended {
 		b.show("")
 		return nil
 	}
-	for i, r := range b.running {
-		if r.try.same(j.try) {
-			b.running = append(b.running[:i], b.running[i+1:]...)
-			break
-		}
-	}
+	var short cutShort
 	switch {
 	case j.err != nil && (ctx.Err() != nil || errors.Is(j.err, context.Canceled)):
+		return nil
+	case errors.As(j.err, &short):
+		b.short = append(b.short, fmt.Sprintf("%s: %v", j.try.what(), j.err))
+		b.show("UNFINISHED " + b.short[len(b.short)-1])
 		return nil
 	case j.err != nil:
 		b.done++
@@ -207,7 +228,14 @@ func (b *book) note(ctx context.Context, j job) error {
 func (b *book) show(news string) {
 	p := Progress{Done: b.done, All: b.all, Found: b.found, News: news}
 	for _, j := range b.running {
-		p.Running = append(p.Running, fmt.Sprintf("%s, %s", j.try.what(), time.Since(j.at).Round(time.Second)))
+		text := j.try.what()
+		if j.building != "" {
+			text = "building " + j.building // for all tries that wait for it
+		}
+		text = fmt.Sprintf("%s, %s", text, time.Since(j.at).Round(time.Second))
+		if !slices.Contains(p.Running, text) {
+			p.Running = append(p.Running, text)
+		}
 	}
 	b.tell(p)
 }

@@ -73,7 +73,7 @@ func TestFoundInSimulation(t *testing.T) {
 // A defect that no try shows is missed.
 func TestMissed(t *testing.T) {
 	r, news := run(t, Hunt{Defects: defects("found", "missed"), Builds: newFakeBuilds(t, nil), Runner: simulator, Tries: 2, Jobs: 2})
-	if r.Exit() != results.ExitInvalid || r.Verdict() != "1 of 2 found, 1 missed, the sound build silent in 1 systems" || r.Lines[1].Word() != "MISSED" || r.Lines[1].Median != nil {
+	if r.Exit() != results.ExitInvalid || r.Verdict() != "1 of 2 found, 1 missed, the sound build silent in 1 system" || r.Lines[1].Word() != "MISSED" || r.Lines[1].Median != nil {
 		t.Errorf("exit %d, %+v", r.Exit(), r.Lines[1])
 	}
 	in(t, news, "MISSED missed in raft, try 2")
@@ -88,6 +88,96 @@ func TestBusyMachine(t *testing.T) {
 	if l := r.Lines[1]; l.Seed != 7 || l.Seeds != 7 || *l.Median != 1.8 {
 		t.Errorf("found: %+v; want seed 7 as the 7th, in 1.8 s", l)
 	}
+}
+
+// A machine that has no time for a try has shown nothing: the defect is not
+// missed, the sound build not silent, and going on tries both again.
+func TestCutShort(t *testing.T) {
+	s := Source{sum: "these"}
+	name := filepath.Join(t.TempDir(), "state")
+	hurried := simulator
+	hurried.Budget = 5 * time.Millisecond
+	hunted := func(as map[string]string) (Report, string) {
+		state, err := OpenState(name, s, hurried)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer state.Close()
+		return run(t, Hunt{Defects: defects("a", "found"), Builds: newFakeBuilds(t, as), Runner: hurried, Tries: 1, Jobs: 1, State: state})
+	}
+	r, news := hunted(map[string]string{"a": "starved", Sound: "starved"})
+	if r.Exit() != results.ExitHarness || r.Verdict() != "0 of 2 found, 3 tries cut short" || len(r.Failures) > 0 {
+		t.Errorf("exit %d: %s, failures %q", r.Exit(), r.Verdict(), r.Failures)
+	}
+	in(t, news, "UNFINISHED a in raft, try 1: cut short after 0.0 of 0.005 CPU s: the machine is too busy",
+		"UNFINISHED sound in raft, try 1: cut short after", "UNFINISHED found in raft, try 1: cut short as seed 7 alone did not end within 1m0s")
+	for _, word := range []string{"MISSED", "silent", "FAILED"} {
+		if strings.Contains(news, word) {
+			t.Errorf("nothing was tried to the end, and it says %s:\n%s", word, news)
+		}
+	}
+	var table bytes.Buffer
+	if err := r.Table(&table); err != nil {
+		t.Fatal(err)
+	}
+	in(t, table.String(), "a in raft, try 1: cut short after", "--jobs 1, a larger --budget")
+	if err := (Source{root: t.TempDir()}).SaveRecord(r); err == nil {
+		t.Error("it is the track record")
+	}
+	if r, _ = hunted(map[string]string{"a": "found"}); r.Exit() != results.ExitValid || r.Verdict() != "2 of 2 found, the sound build silent in 1 system" {
+		t.Errorf("gone on: exit %d: %s", r.Exit(), r.Verdict())
+	}
+}
+
+// While something is being built that is what is told, and a try's time begins
+// behind it.
+func TestBuildingIsTold(t *testing.T) {
+	var told []string
+	h := Hunt{Defects: defects("found"), Builds: newFakeBuilds(t, nil), Runner: simulator, Tries: 1, Jobs: 1}
+	h.Progress = func(p Progress) {
+		for _, text := range p.Running {
+			what, _, _ := strings.Cut(text, ", ")
+			told = append(told, what)
+		}
+	}
+	if _, err := h.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"building found", "found in raft", "building sound", "found in raft", "building sound", "sound in raft"}
+	if told = slices.Compact(told); !slices.Equal(told, want) {
+		t.Errorf("told %q, want %q", told, want)
+	}
+	b := book{hunt: h, tell: func(p Progress) { told = p.Running }}
+	at := time.Now()
+	for n := range 3 {
+		b.running = append(b.running, job{try: Try{Number: n}, building: "small", at: at})
+	}
+	if b.show(""); len(told) != 1 {
+		t.Errorf("three tries wait for one build, and it is told as %q", told)
+	}
+}
+
+// Of a hunt that was interrupted the table has what was tried, and a line on the rest.
+func TestInterruptedTable(t *testing.T) {
+	r := Report{In: "sim", Tries: 3, Interrupted: true, Failures: []string{"c in raft, try 1: why"}, Lines: []Line{
+		{Defect: "a", System: "raft", Tries: 3, Found: 3}, {Defect: "b", System: "raft", Tries: 1, Lacking: 2},
+		{Defect: "c", System: "raft", Lacking: 3}, {Defect: Sound, System: "raft", Lacking: 3}}}
+	var table bytes.Buffer
+	if err := r.Table(&table); err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSpace(table.String()), "\n")
+	if len(lines) != 6 {
+		t.Errorf("%d lines, want a head, two rows and three lines:\n%s", len(lines), table.String())
+	}
+	in(t, table.String(), "0/1 unfinished", "failed: c in raft, try 1: why", "not tried to the end: 7 of 12 tries",
+		"1 of 3 found, 1 unfinished, 1 try failed, interrupted")
+	r.Interrupted, r.Lines = false, r.Lines[2:]
+	table.Reset()
+	if err := r.Table(&table); err != nil {
+		t.Fatal(err)
+	}
+	in(t, table.String(), "0/0 -")
 }
 
 // A sound build that is accused is an error of its own, though all is found.
@@ -151,7 +241,7 @@ func TestInterrupted(t *testing.T) {
 	defer state.Close()
 	h = Hunt{Defects: h.Defects, Builds: newFakeBuilds(t, map[string]string{"slow": "found", "found": "broken"}), Runner: simulator, Tries: 2, Jobs: 1, State: state}
 	r, news := run(t, h)
-	if r.Exit() != results.ExitValid || r.Verdict() != "2 of 2 found, the sound build silent in 1 systems" {
+	if r.Exit() != results.ExitValid || r.Verdict() != "2 of 2 found, the sound build silent in 1 system" {
 		t.Errorf("exit %d: %s", r.Exit(), r.Verdict())
 	}
 	if n := strings.Count(news, "found "); n != 2 {
@@ -262,13 +352,15 @@ func TestAccusedByAFindAlone(t *testing.T) {
 		"the sound build shows": {[]Try{found, found}, []Try{silent, {Defect: Sound, System: "raft", Found: true, By: "panic"}}, "found", results.ExitInvalid},
 		"one of two missed":     {[]Try{found, key}, []Try{silent, silent}, "found", results.ExitValid},
 		"missed":                {[]Try{key, key}, []Try{silent, silent}, "MISSED", results.ExitInvalid},
-		"missed so far":         {[]Try{key}, []Try{silent, silent}, "MISSED", results.ExitValid},
+		"missed so far":         {[]Try{key}, []Try{silent, silent}, "unfinished", results.ExitValid},
+		"found so far":          {[]Try{found}, []Try{silent, silent}, "found", results.ExitValid},
+		"accused so far":        {[]Try{accused}, []Try{silent, silent}, "ACCUSED", results.ExitInvalid},
 	} {
 		r := Report{Tries: 2, Lines: []Line{h.line(key, c.defect), h.line(silent, c.sound)}}
 		if got := r.Lines[0].Word(); got != c.word || r.Exit() != c.exit {
 			t.Errorf("%s: %s, exit %d; want %s, %d", name, got, r.Exit(), c.word, c.exit)
 		}
-		for _, spoilt := range []Report{{Tries: 2, Lines: r.Lines, Failures: []string{"why"}}, {Tries: 2, Lines: r.Lines, Interrupted: true}} {
+		for _, spoilt := range []Report{{Tries: 2, Lines: r.Lines, Failures: []string{"why"}}, {Tries: 2, Lines: r.Lines, Interrupted: true}, {Tries: 2, Lines: r.Lines, CutShort: []string{"why"}}} {
 			if want := max(c.exit, results.ExitHarness); c.exit == results.ExitValid && spoilt.Exit() != want {
 				t.Errorf("%s, and not all went well: exit %d", name, spoilt.Exit())
 			}

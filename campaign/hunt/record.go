@@ -98,7 +98,7 @@ func figure(v *float64) string {
 
 // SaveRecord renews the track record of a source tree.
 func (s Source) SaveRecord(r Report) error {
-	if r.Interrupted || len(r.Failures) > 0 { // also where it missed something already
+	if !r.Finished() { // also where it missed something already
 		return errors.New("the track record stays as it was: not every try was finished")
 	}
 	name := s.root + "/" + RecordFile

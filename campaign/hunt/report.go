@@ -16,8 +16,9 @@ type Report struct {
 	Tries       int       `json:"tries"`
 	Lines       []Line    `json:"lines"` // defects in the order of the catalogue, then the sound builds
 	NotHunted   []Skipped `json:"not_hunted,omitempty"`
-	Needs       []Skipped `json:"needs,omitempty"`    // what live runs that show the missed ones take
-	Failures    []string  `json:"failures,omitempty"` // of the harness
+	Needs       []Skipped `json:"needs,omitempty"`     // what live runs that show the missed ones take
+	Failures    []string  `json:"failures,omitempty"`  // of the harness
+	CutShort    []string  `json:"cut_short,omitempty"` // tries that the machine was too busy for
 	Interrupted bool      `json:"interrupted,omitempty"`
 }
 
@@ -27,7 +28,8 @@ type Report struct {
 type Line struct {
 	Defect  string   `json:"defect"` // or Sound
 	System  string   `json:"system"`
-	Tries   int      `json:"tries"` // finished
+	Tries   int      `json:"tries"`             // finished
+	Lacking int      `json:"lacking,omitempty"` // tries that were asked for and not finished
 	Found   int      `json:"found"`
 	By      []string `json:"by,omitempty"` // the most frequent first
 	Median  *float64 `json:"median_seconds,omitempty"`
@@ -47,8 +49,9 @@ type Skipped struct {
 
 // report sums up the tries of jobs, those that the state knew included.
 func (h Hunt) report(all []job, b *book) Report {
-	r := Report{In: h.Runner.In(), Settings: h.Runner.Settings(), Tries: h.Tries, Lines: []Line{}, Failures: b.failures}
+	r := Report{In: h.Runner.In(), Settings: h.Runner.Settings(), Tries: h.Tries, Lines: []Line{}, Failures: b.failures, CutShort: b.short}
 	slices.Sort(r.Failures)
+	slices.Sort(r.CutShort)
 	for _, d := range h.Defects {
 		if !h.Runner.Expects(d) {
 			r.NotHunted = append(r.NotHunted, Skipped{d.Name, d.Hidden})
@@ -77,7 +80,7 @@ func (h Hunt) report(all []job, b *book) Report {
 }
 
 func (h Hunt) line(of Try, tries []Try) Line {
-	l := Line{Defect: of.Defect, System: of.System, Tries: len(tries)}
+	l := Line{Defect: of.Defect, System: of.System, Tries: len(tries), Lacking: max(0, h.Tries-len(tries))}
 	var to []float64 // to detection
 	by := map[string]int{}
 	soonest := math.Inf(1)
@@ -142,6 +145,8 @@ func (l Line) Word() string {
 		return "found"
 	case l.Tries == 0:
 		return "-"
+	case l.Lacking > 0: // what those would have shown, nobody knows
+		return "unfinished"
 	case l.sound():
 		return "silent"
 	}
@@ -151,17 +156,22 @@ func (l Line) Word() string {
 const missedWord = "MISSED"
 
 // Exit is the exit status: 1 where a defect was missed or the sound build
-// accused, 2 where the harness failed or was interrupted, else 0.
+// accused, 2 where a try is not finished, else 0.
 func (r Report) Exit() int {
 	for _, l := range r.Lines {
-		if w := l.Word(); w == "ACCUSED" || w == missedWord && l.Tries == r.Tries {
+		if w := l.Word(); w == "ACCUSED" || w == missedWord {
 			return results.ExitInvalid
 		}
 	}
-	if len(r.Failures) > 0 || r.Interrupted {
+	if !r.Finished() {
 		return results.ExitHarness
 	}
 	return results.ExitValid
+}
+
+// Finished tells whether every try came to its end.
+func (r Report) Finished() bool {
+	return len(r.Failures)+len(r.CutShort) == 0 && !r.Interrupted
 }
 
 // Verdict is the whole in a line.
@@ -182,10 +192,16 @@ func (r Report) Verdict() string {
 	if count["sound ACCUSED"]+count["ACCUSED"] > 0 {
 		s += ", THE SOUND BUILD ACCUSED"
 	} else if n := count["sound silent"]; n > 0 {
-		s += fmt.Sprintf(", the sound build silent in %d systems", n)
+		s += ", the sound build silent in " + counted(n, "system", "systems")
+	}
+	if n := count["unfinished"] + count["sound unfinished"]; n > 0 {
+		s += fmt.Sprintf(", %d unfinished", n)
 	}
 	if n := len(r.Failures); n > 0 {
-		s += fmt.Sprintf(", %d tries failed", n)
+		s += ", " + counted(n, "try", "tries") + " failed"
+	}
+	if n := len(r.CutShort); n > 0 {
+		s += ", " + counted(n, "try", "tries") + " cut short"
 	}
 	if n := len(r.NotHunted); n > 0 {
 		s += fmt.Sprintf(", %d not hunted", n)
@@ -194,4 +210,12 @@ func (r Report) Verdict() string {
 		s += ", interrupted"
 	}
 	return s
+}
+
+// counted reads "1 try" or "2 tries".
+func counted(n int, one, more string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, more)
 }

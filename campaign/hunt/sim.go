@@ -16,10 +16,21 @@ const simSeeds = 1_000_000
 
 // Bounds of a search.
 const (
-	simGrace    = time.Minute // how long a simulation may outlive its bound before it is called stuck
-	simUsed     = 0.95        // of the budget: what is less is not worth another start
-	simPatience = 4           // budgets by the clock, on a busy machine
+	simGrace = time.Minute // how long a simulation may outlive its bound before it is called stuck
+	simUsed  = 0.95        // of the budget: what is left then is not worth another start
+	// simPatience is how many budgets a try may take by the clock: so many that a
+	// machine with eight times as much to do as it has cores, which gives each an
+	// eighth of one, still comes to the end. A try that gets less is cut short.
+	simPatience = 16
 )
+
+// A cutShort is the error of a try that showed nothing before the clock ended
+// it: it says as little of the sound build as of a defect.
+type cutShort string
+
+func (e cutShort) Error() string {
+	return fmt.Sprintf("cut short %s: the machine is too busy", string(e))
+}
 
 // Sim looks in simulation: seed after seed until the first violation, which must
 // then show itself again each time.
@@ -72,7 +83,7 @@ func (s Sim) Try(ctx context.Context, program, system string, number int) (Try, 
 	}
 	v := doc.Violations[0]
 	for i := range s.Confirm {
-		again, err := s.run(ctx, program, system, v.Seed, 1, s.Budget)
+		again, err := s.alone(ctx, program, system, v.Seed)
 		if err != nil {
 			return Try{}, err
 		}
@@ -86,7 +97,7 @@ func (s Sim) Try(ctx context.Context, program, system string, number int) (Try, 
 
 // search simulates from a seed on until something is found or the budget of CPU
 // time is used up. The simulator counts by the clock: on a busy machine, where
-// that is less, it is sent on, though not for ever.
+// that is less, it is sent on, though not for ever: then the try is cut short.
 func (s Sim) search(ctx context.Context, program, system string, first uint64) (all simulated, err error) {
 	for begun := time.Now(); ; {
 		left := s.Budget - time.Duration(all.CPU*float64(time.Second))
@@ -95,16 +106,29 @@ func (s Sim) search(ctx context.Context, program, system string, first uint64) (
 			return all, err
 		}
 		all.Seeds, all.CPU, all.Violations = all.Seeds+doc.Seeds, all.CPU+doc.CPU, doc.Violations
-		used := all.CPU > simUsed*s.Budget.Seconds() || time.Since(begun) > simPatience*s.Budget
-		if len(doc.Violations) > 0 || used || doc.Seeds == 0 || all.Seeds >= simSeeds {
+		switch used := all.CPU > simUsed*s.Budget.Seconds(); {
+		case len(doc.Violations) > 0 || used || all.Seeds >= simSeeds:
 			return all, nil
+		case time.Since(begun) > simPatience*s.Budget:
+			return all, cutShort(fmt.Sprintf("after %.1f of %g CPU s", all.CPU, s.Budget.Seconds()))
 		}
 	}
 }
 
+// alone simulates one seed, to its end or not at all.
+func (s Sim) alone(ctx context.Context, program, system string, seed uint64) (simulated, error) {
+	bound := max(simPatience*s.Budget, simGrace)
+	begun := time.Now()
+	doc, err := s.run(ctx, program, system, seed, 1, bound)
+	if err == nil && len(doc.Violations) == 0 && (doc.Seeds == 0 || time.Since(begun) > bound) {
+		err = cutShort(fmt.Sprintf("as seed %d alone did not end within %s", seed, bound))
+	}
+	return doc, err
+}
+
 // Control implements Runner.
 func (s Sim) Control(ctx context.Context, program, system string, seed uint64) (string, error) {
-	doc, err := s.run(ctx, program, system, seed, 1, s.Budget)
+	doc, err := s.alone(ctx, program, system, seed)
 	if err != nil || len(doc.Violations) == 0 {
 		return "", err
 	}

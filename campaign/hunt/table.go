@@ -16,6 +16,9 @@ func (r Report) Table(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "defect\tsystem\tfound\tseen by\tmedian\tp90 %s\tseed\n", unit)
 	for _, l := range r.Lines {
+		if r.Interrupted && l.Tries == 0 {
+			continue
+		}
 		seed := "-"
 		if l.Found > 0 {
 			seed = fmt.Sprint(l.Seed)
@@ -40,6 +43,24 @@ func (r Report) Table(w io.Writer) error {
 	for _, failure := range r.Failures {
 		fmt.Fprintf(w, "failed: %s\n", failure)
 	}
+	for _, short := range r.CutShort {
+		fmt.Fprintln(w, short)
+	}
+	if len(r.CutShort) > 0 {
+		fmt.Fprintln(w, "remedy for tries cut short: --jobs 1, a larger --budget, or a quieter machine")
+	}
+	if all := len(r.Lines) * r.Tries; r.Interrupted {
+		fmt.Fprintf(w, "not tried to the end: %d of %s\n", r.untried(), counted(all, "try", "tries"))
+	}
 	_, err := fmt.Fprintln(w, r.Verdict())
 	return err
+}
+
+// untried is how many tries did not come to an end of any kind.
+func (r Report) untried() int {
+	n := -len(r.Failures) - len(r.CutShort)
+	for _, l := range r.Lines {
+		n += l.Lacking
+	}
+	return n
 }
