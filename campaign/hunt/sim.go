@@ -16,8 +16,9 @@ const simSeeds = 1_000_000
 
 // Bounds of a search.
 const (
-	simGrace = time.Minute // how long a simulation may outlive its bound before it is called stuck
-	simUsed  = 0.95        // of the budget: what is left then is not worth another start
+	planBound = 10 * time.Minute // how long one plan may take
+	simGrace  = time.Minute      // how long a simulation may outlive its bound before it is called stuck
+	simUsed   = 0.95             // of the budget: what is left then is not worth another start
 	// simPatience is how many budgets a try may take by the clock: so many that a
 	// machine with eight times as much to do as it has cores, which gives each an
 	// eighth of one, still comes to the end. A try that gets less is cut short.
@@ -129,19 +130,34 @@ func (s Sim) alone(ctx context.Context, program, system string, seed uint64) (si
 // Control implements Runner.
 func (s Sim) Control(ctx context.Context, program, system string, seed uint64) (string, error) {
 	doc, err := s.alone(ctx, program, system, seed)
-	if err != nil || len(doc.Violations) == 0 {
-		return "", err
+	return doc.shown(), err
+}
+
+// shown is the first violation in words, "" if there is none.
+func (d simulated) shown() string {
+	if len(d.Violations) == 0 {
+		return ""
 	}
-	return fmt.Sprintf("by %s: %s", doc.Violations[0].By, doc.Violations[0].Detail), nil
+	return fmt.Sprintf("by %s: %s", d.Violations[0].By, d.Violations[0].Detail)
 }
 
 // run simulates up to count seeds from first on. That a batch saw too little of
 // something (unknown) is no violation.
-func (s Sim) run(ctx context.Context, program, system string, first, count uint64, until time.Duration) (doc simulated, err error) {
-	bounded, cancel := context.WithTimeout(ctx, until+simGrace)
+func (s Sim) run(ctx context.Context, program, system string, first, count uint64, until time.Duration) (simulated, error) {
+	return ask(ctx, until+simGrace, program, "sim", "--system", system, "--seed", strconv.FormatUint(first, 10), "--seeds", strconv.FormatUint(count, 10),
+		"--until", until.String(), "--jobs", "1", "--json")
+}
+
+// Plan runs a plan once, and returns what it shows, "" if that is nothing.
+func (s Sim) Plan(ctx context.Context, program, file string) (string, error) {
+	doc, err := ask(ctx, planBound, program, "sim", "--plan", file, "--json")
+	return doc.shown(), err
+}
+
+// ask runs a simulator that must end within bound, and reads what it prints.
+func ask(ctx context.Context, bound time.Duration, program string, args ...string) (doc simulated, err error) {
+	bounded, cancel := context.WithTimeout(ctx, bound)
 	defer cancel()
-	args := []string{"sim", "--system", system, "--seed", strconv.FormatUint(first, 10), "--seeds", strconv.FormatUint(count, 10),
-		"--until", until.String(), "--jobs", "1", "--json"}
 	e, err := spawn(bounded, program, args...)
 	switch {
 	case ctx.Err() != nil:
@@ -149,7 +165,7 @@ func (s Sim) run(ctx context.Context, program, system string, first, count uint6
 	case err != nil:
 		return doc, err
 	case bounded.Err() != nil:
-		return doc, fmt.Errorf("%s, seeds from %d on: it did not end %s after its bound", system, first, simGrace)
+		return doc, fmt.Errorf("chaos %v: it did not end within %s", args, bound)
 	case !slices.Contains([]int{results.ExitValid, results.ExitInvalid, results.ExitUnknown}, e.status):
 		return doc, e.failure(fmt.Sprintf("chaos %v", args))
 	}

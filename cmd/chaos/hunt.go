@@ -79,7 +79,7 @@ func (f *huntFlags) register(c *cobra.Command) {
 	d.StringVar(&f.state, "state", "", "keep finished tries in this file, and go on from it")
 	d.StringVar(&f.keep, "keep", "", "local: folder for the runs that found something")
 	d.BoolVar(&f.record, "record", false, "write "+hunt.RecordFile+" in the source tree")
-	d.BoolVar(&f.json, "json", false, "print the result as one JSON document")
+	d.BoolVar(&f.json, "json", false, "print the result as one JSON document; --quiet keeps the progress back")
 	d.BoolVar(&f.quiet, "quiet", false, "no progress, and of the result only the verdict")
 	c.RegisterFlagCompletionFunc("in", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return []string{"sim", "local"}, cobra.ShellCompDirectiveNoFileComp
@@ -125,6 +125,8 @@ func (f *huntFlags) check(c *cobra.Command) error {
 		return errors.New("--keep is for --in local: a simulation is run again from its seed")
 	case f.in == "local" && set("confirm"):
 		return errors.New("--confirm is for --in sim: a live run shares the plan of its seed, not the interleaving")
+	case set("only") && len(f.only) == 0:
+		return errors.New("--only is empty; it takes names of defects with commas between them")
 	case f.record && len(f.only) > 0:
 		return errors.New("--record with --only would leave the other defects out of the record")
 	}
@@ -158,6 +160,9 @@ func (f *huntFlags) run(c *cobra.Command) error {
 	if err == nil {
 		defects, err = choose(defects, f.only)
 	}
+	if err == nil {
+		err = source.Fit(defects...)
+	}
 	if err != nil {
 		return usageError{err}
 	}
@@ -174,7 +179,7 @@ func (f *huntFlags) run(c *cobra.Command) error {
 		}
 		defer h.State.Close()
 	}
-	screen := newScreen(c.ErrOrStderr(), f.quiet || f.json)
+	screen := newScreen(c.ErrOrStderr(), f.quiet)
 	h.Progress = func(p hunt.Progress) { showHunt(screen, p) }
 	r, err := h.Run(c.Context())
 	screen.done()
@@ -318,11 +323,11 @@ func oneDefect(c *cobra.Command, args []string) error {
 func newHuntShow(f *huntFlags) *cobra.Command {
 	return &cobra.Command{
 		Use:     "show NAME",
-		Short:   "Print a defect: its head and its patch",
+		Short:   "Print a defect: its head and its patch, and what does not fit",
 		Example: "  chaos hunt show commit-by-count",
 		Args:    oneDefect,
 		RunE: func(c *cobra.Command, args []string) error {
-			_, defects, err := hunt.Load(f.source)
+			source, defects, err := hunt.Load(f.source)
 			if err != nil {
 				return usageError{err}
 			}
@@ -330,8 +335,13 @@ func newHuntShow(f *huntFlags) *cobra.Command {
 			if err != nil {
 				return usageError{err}
 			}
-			_, err = fmt.Fprintf(c.OutOrStdout(), "File: %s\n%s", d.File, d.Text)
-			return err
+			if _, err = fmt.Fprintf(c.OutOrStdout(), "File: %s\n%s", d.File, d.Text); err != nil {
+				return err
+			}
+			if err := source.Fit(d); err != nil {
+				return usageError{err}
+			}
+			return nil
 		},
 	}
 }
