@@ -249,11 +249,11 @@ func (t Try) what() string { return fmt.Sprintf("%s in %s, try %d", t.Defect, t.
 
 // news is a try in one line.
 func (t Try) news(in string) string {
-	unit, seeds := "s", "runs"
+	unit, one := "s", "run"
 	if in == "sim" {
-		unit, seeds = " CPU s", "seeds"
+		unit, one = " CPU s", "seed"
 	}
-	spent := fmt.Sprintf("%d %s, %.1f%s", t.Seeds, seeds, t.Seconds, unit)
+	spent := fmt.Sprintf("%s, %.1f%s", counted(int(t.Seeds), one, one+"s"), t.Seconds, unit)
 	switch {
 	case t.Accused != "":
 		return fmt.Sprintf("ACCUSED the sound build, with the seed found for %s: seed %d: %s", t.what(), t.Seed, t.Accused)

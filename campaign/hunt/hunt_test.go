@@ -372,6 +372,13 @@ func TestAccusedByAFindAlone(t *testing.T) {
 	}
 }
 
+// One is one.
+func TestCounted(t *testing.T) {
+	in(t, Try{Defect: Sound, System: "raft", Number: 1, Seeds: 1, Seconds: 2}.news("sim"), "silent sound in raft, try 1 (1 seed, 2.0 CPU s)")
+	in(t, Try{Defect: "a", System: "raft", Number: 1, Seeds: 2}.news("local"), "MISSED a in raft, try 1 (2 runs, 0.0s)")
+	in(t, Try{Defect: "a", System: "raft", Number: 1, Seeds: 1}.news("local"), "(1 run, 0.0s)")
+}
+
 func TestPercentile(t *testing.T) {
 	for _, c := range []struct {
 		values []float64

@@ -50,7 +50,9 @@ build is looked at as hard and must stay silent. The source tree and go are
 needed.
 
 Exit status: 0 every defect was found and the sound build is silent; 1 one was
-missed or the sound build was accused; 2 harness failure; 64 wrong usage.`,
+missed or the sound build was accused; 2 it is not finished: something failed,
+the machine was too busy, or Ctrl-C; 64 wrong usage, or a patch that does not
+fit the sources.`,
 		Example: `  chaos hunt
   chaos hunt list
   chaos hunt --only commit-by-count,fsync-skipped --budget 1m
