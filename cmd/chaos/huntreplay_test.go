@@ -145,14 +145,15 @@ func TestReplayAsksTheSoundBuild(t *testing.T) {
 	}
 }
 
-// How the commands that show something again are printed.
+// What a replay prints: a command that shows something again, and a file.
 var (
-	regexpAgain = regexp.MustCompile(`(?m)^again     chaos hunt replay (.*)$`)
-	regexpLine  = regexp.MustCompile(`(?m)^ +chaos hunt replay (.*)$`)
+	againLine = regexp.MustCompile(`(?m)^(?:again)? +chaos hunt replay (.*)$`)
+	planLine  = regexp.MustCompile(`(?m)^plan +(.*)$`)
 )
 
-// A defect that is found in a seed is shrunk to a scenario that names it and says
-// what the sound build made of it; what is printed shows it again.
+// The whole way of a defect: a batch finds it, the command that is printed shows
+// it again and shrinks it to a scenario, which names the defect and says what the
+// sound build made of it; scenario and plan show it again.
 func TestReplayShrinks(t *testing.T) {
 	if _, err := exec.LookPath("go"); err != nil {
 		t.Fatalf("defects are built by go: %v", err)
@@ -162,36 +163,30 @@ func TestReplayShrinks(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Chdir(t.TempDir())
-	build := []string{"vote-not-saved", "--source", source, "--builds", "builds"}
-	out, words, status := replayed(t, append(build, "--", "--shrink", "--duration", "1s")...)
-	again := regexpAgain.FindStringSubmatch(out)
-	if status != "1" || again == nil || !strings.Contains(out, "\nsound     no violation") || !strings.Contains(out, "\n# Defect: vote-not-saved\n# Breaks: vote-once\n") {
-		t.Fatalf("exit %s: %s\n%s", status, words, out)
+	shows := func(args []string, want ...string) (out string, printed []string) {
+		out, words, status := replayed(t, args...)
+		for _, w := range append(want, "vote-once") {
+			if status != "1" || !strings.Contains(out, w) {
+				t.Fatalf("replay %q: exit %s, without %q: %s\n%s", args, status, w, words, out)
+			}
+		}
+		if m := againLine.FindStringSubmatch(out); m != nil {
+			printed = strings.Fields(m[1])
+		}
+		return out, printed
 	}
-	text, err := os.ReadFile("results/runs/shrunk-raft-1.txt")
+	build := []string{"vote-not-saved", "--source", source, "--builds", "builds"}
+	_, single := shows(append(build, "--", "--seeds", "300", "--duration", "1s"))
+	out, again := shows(append(single, "--shrink", "--out", "small"), "\n# Defect: vote-not-saved\n# Breaks: vote-once\n", "\nsound     no violation")
+	shows(again)
+	shows(append(build, "--", "--plan", planLine.FindStringSubmatch(out)[1]))
+	scenario := again[len(again)-1]
+	text, err := os.ReadFile(scenario)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s, err := campaign.ParseScenario(text)
 	if err != nil || s.Defect != "vote-not-saved" || !s.Sound || !bytes.Equal(s.Encode(), text) {
-		t.Errorf("%v: the scenario is\n%s", err, text)
-	}
-	for _, way := range []struct{ what, by string }{
-		{"the command that was printed", again[1]},
-		{"the plan", strings.Join(append(build, "--", "--plan", "results/runs/shrunk-raft-1.json"), " ")},
-		{"a batch", strings.Join(append(build, "--", "--seeds", "1", "--duration", "1s"), " ")},
-	} {
-		out, words, status := replayed(t, strings.Fields(way.by)...)
-		if status != "1" || !strings.Contains(out, "vote-once") {
-			t.Errorf("%s: exit %s: %s\n%s", way.what, status, words, out)
-		}
-		if line := regexpLine.FindStringSubmatch(out); way.what == "a batch" {
-			if line == nil {
-				t.Fatalf("the batch tells no command that shows the seed again:\n%s", out)
-			}
-			if _, words, status := replayed(t, strings.Fields(line[1])...); status != "1" {
-				t.Errorf("%s: exit %s: %s", line[1], status, words)
-			}
-		}
+		t.Errorf("%v: %s is\n%s", err, scenario, text)
 	}
 }
