@@ -165,18 +165,30 @@ func (f *simFlags) many(c *cobra.Command, system sim.System) error {
 	} else {
 		err = f.tell(c.OutOrStdout(), t, time.Since(began))
 	}
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case len(t.Violations) > 0:
-		return exitError(results.ExitInvalid)
-	case len(t.Missed()) > 0, t.Seeds == 0:
-		return exitError(results.ExitUnknown)
-	case c.Context().Err() != nil:
-		fmt.Fprintf(c.ErrOrStderr(), "interrupted after %d of %d seeds: what the others would have shown is unknown\n", t.Seeds, f.seeds)
-		return exitError(results.ExitUnknown)
 	}
-	return nil
+	interrupted := c.Context().Err() != nil
+	status := batchExit(t, interrupted)
+	if interrupted && len(t.Violations) == 0 && t.Seeds > 0 {
+		fmt.Fprintf(c.ErrOrStderr(), "interrupted after %d of %d seeds: what the others would have shown is unknown\n", t.Seeds, f.seeds)
+	}
+	if status == results.ExitValid {
+		return nil
+	}
+	return exitError(status)
+}
+
+// batchExit is the exit status of a batch: a violation counts, whatever else
+// happened; what was never reached, or not tried, is unknown.
+func batchExit(t campaign.Tally, interrupted bool) int {
+	switch {
+	case len(t.Violations) > 0:
+		return results.ExitInvalid
+	case len(t.Missed()) > 0, t.Seeds == 0, interrupted:
+		return results.ExitUnknown
+	}
+	return results.ExitValid
 }
 
 // simulatedTime writes seconds as hours and minutes.

@@ -5,10 +5,13 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
+	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"chaos/campaign"
+	"chaos/nodes/sim"
+	"chaos/results"
 )
 
 // readTally reads what chaos sim --json printed, and nothing else.
@@ -50,5 +53,35 @@ func same(ts *testscript.TestScript, neg bool, args []string) {
 	a.Simulated, b.Simulated = float64(int64(a.Simulated*1e3+0.5)), float64(int64(b.Simulated*1e3+0.5)) // sums of floats depend on their order
 	if !reflect.DeepEqual(a, b) {
 		ts.Fatalf("%+v\n%+v", a, b)
+	}
+}
+
+// A batch that broke a promise exits as that, whatever else happened; one that was
+// interrupted, tried nothing or never reached a moment shows nothing.
+func TestBatchExit(t *testing.T) {
+	seen, missed := campaign.Tally{Seeds: campaign.MomentSeeds}, campaign.Tally{Seeds: campaign.MomentSeeds}
+	seen.Moments = []sim.Moment{{Name: "a", Seen: 1}}
+	missed.Moments = append(seen.Moments, sim.Moment{Name: "b"})
+	broken := missed
+	broken.Violations = []campaign.Violation{{Seed: 1}}
+	few := missed
+	few.Seeds = 1
+	for name, c := range map[string]struct {
+		tally       campaign.Tally
+		interrupted bool
+		want        int
+	}{
+		"all was seen":                {seen, false, results.ExitValid},
+		"interrupted":                 {seen, true, results.ExitUnknown},
+		"a moment was never reached":  {missed, false, results.ExitUnknown},
+		"too few seeds to reach all":  {few, false, results.ExitValid},
+		"nothing was tried":           {campaign.Tally{}, false, results.ExitUnknown},
+		"broken":                      {broken, false, results.ExitInvalid},
+		"broken, and interrupted":     {broken, true, results.ExitInvalid},
+		"broken before the interrupt": {campaign.Tally{Seeds: 1, Violations: broken.Violations}, true, results.ExitInvalid},
+	} {
+		if got := batchExit(c.tally, c.interrupted); got != c.want {
+			t.Errorf("%s: exit status %d, want %d", name, got, c.want)
+		}
 	}
 }
