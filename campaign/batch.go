@@ -55,6 +55,7 @@ func (s *Simulation) Judge(ctx context.Context, plan Plan) (*Violation, lineariz
 	verdict, err := linearizability.Judge(ctx, linearizability.Input{History: s.History, Required: plan.Spec.Faults,
 		Options: linearizability.Options{Timeout: judgeTimeout, Settle: settleBound(plan)}})
 	if err != nil || verdict.Outcome != linearizability.Invalid {
+		s.qualify(&verdict)
 		return nil, verdict, err
 	}
 	by := "run"
@@ -158,7 +159,7 @@ func (b *batchAt) work(ctx context.Context) {
 			b.fail(seed, err)
 			return
 		}
-		s, err := Simulated{Plan: plan, System: b.System}.Run()
+		s, err := Simulated{Plan: plan, System: b.System}.Run(ctx)
 		if err != nil {
 			b.fail(seed, err)
 			return
@@ -168,8 +169,16 @@ func (b *batchAt) work(ctx context.Context) {
 			b.fail(seed, err)
 			return
 		}
-		b.count(seed, plan, s, found, verdict)
+		if !halfway(ctx, s, found) {
+			b.count(seed, plan, s, found, verdict)
+		}
 	}
+}
+
+// halfway tells of a seed that the end of ctx met in its storm, or while it was
+// judged: it shows nothing that the seed would show again.
+func halfway(ctx context.Context, s Simulation, found *Violation) bool {
+	return s.Cut || ctx.Err() != nil && found == nil
 }
 
 // take hands out the next seed: a changed one every second time, if there is one.

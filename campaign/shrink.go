@@ -74,8 +74,8 @@ func (s *Shrinker) keep(ctx context.Context, p Plan) bool {
 		}
 		q.Spec.Sim = &settings
 		s.tries++
-		out, err := Simulated{Plan: q, System: s.System}.Run()
-		if err != nil {
+		out, err := Simulated{Plan: q, System: s.System}.Run(ctx)
+		if err != nil || out.Cut {
 			return false
 		}
 		found, _, err := out.Judge(ctx, q)

@@ -44,7 +44,7 @@ func TestTakeOver(t *testing.T) {
 					begun++
 				}
 			}}
-			if _, err := run.Run(); err != nil {
+			if _, err := run.Run(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -73,7 +73,7 @@ func simulate(t testing.TB, system string, seed uint64, d time.Duration, edit fu
 
 func simulated(t testing.TB, system sim.System, plan Plan) Simulation {
 	t.Helper()
-	s, err := Simulated{Plan: plan, System: system}.Run()
+	s, err := Simulated{Plan: plan, System: system}.Run(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

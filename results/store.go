@@ -90,6 +90,10 @@ func (s Summary) Word() string {
 	return s.Verdict.Outcome.String()
 }
 
+// Stopped tells whether somebody interrupted the run, so that there is less of it
+// than was planned.
+func (s Summary) Stopped() bool { return strings.HasPrefix(s.Interrupted, "interrupted ") }
+
 // Create makes the folder of a new run below root and lets "latest" point to it.
 func Create(root, system, provider string, seed uint64, now time.Time) (folder string, err error) {
 	if err := os.MkdirAll(root, 0o755); err != nil {

@@ -124,7 +124,7 @@ func (f *runFlags) run(c *cobra.Command) error {
 		if err != nil {
 			return err
 		}
-		execute = campaign.Simulated{Plan: live.Plan, System: system}.Execute
+		execute = campaign.Simulated{Plan: live.Plan, System: system, Progress: screen.progress}.Execute
 	}
 	s, err := execute(c.Context(), f.out, time.Now(), f.checkTimeout)
 	screen.done()

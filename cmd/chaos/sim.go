@@ -229,6 +229,9 @@ func (f *simFlags) again() string {
 	return ""
 }
 
+// simulating is all that a single simulation does, for the screen.
+const simulating = "simulating"
+
 // one simulates a single seed or plan, and says all about it.
 func (f *simFlags) one(c *cobra.Command, system sim.System) error {
 	plan, err := f.decide(c)
@@ -245,7 +248,10 @@ func (f *simFlags) one(c *cobra.Command, system sim.System) error {
 		describe(w, plan)
 	}
 	start := campaign.CPUSeconds()
-	run := campaign.Simulated{Plan: plan, System: system}
+	run := campaign.Simulated{Plan: plan, System: system, Audit: f.out != ""}
+	screen := newScreen(c.ErrOrStderr(), f.json)
+	screen.patient(simulating)
+	run.Progress = func(p campaign.Progress) { screen.status(simulating, screen.text(p)) }
 	var trace *tracer
 	if f.trace != "" {
 		if trace, err = newTracer(f.trace, plan); err != nil {
@@ -253,11 +259,13 @@ func (f *simFlags) one(c *cobra.Command, system sim.System) error {
 		}
 		run.Trace = trace.see
 	}
-	out, err := run.Run()
+	out, err := run.Run(c.Context())
+	screen.done()
 	if err != nil {
 		return err
 	}
-	found, verdict, err := out.Judge(c.Context(), plan)
+	judging := context.WithoutCancel(c.Context()) // an interrupt ended the storm
+	found, verdict, err := out.Judge(judging, plan)
 	if err != nil {
 		return err
 	}
@@ -270,7 +278,7 @@ func (f *simFlags) one(c *cobra.Command, system sim.System) error {
 		}
 	}
 	if f.out != "" {
-		s, err := campaign.Simulated{Plan: plan, System: system}.Execute(c.Context(), f.out, time.Now(), time.Minute)
+		s, err := run.Keep(judging, out, f.out, time.Now(), time.Minute)
 		if err != nil {
 			return err
 		}

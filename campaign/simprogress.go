@@ -1,0 +1,28 @@
+package campaign
+
+import (
+	"time"
+
+	"chaos/history"
+)
+
+func (r *simRun) enter(phase string) {
+	r.phase, r.since = phase, r.world.Now()
+	r.note(history.Info, history.Phase, history.Note{Phase: phase})
+	r.show(true)
+}
+
+// show tells who watches where the run is: at each phase, and now and then. What
+// it looks at are the machine's clock and the run; it changes nothing in it.
+func (r *simRun) show(fresh bool) {
+	if r.Progress == nil || !fresh && time.Since(r.shown) < progressEvery {
+		return
+	}
+	r.shown = time.Now()
+	p := Progress{Phase: r.phase, Simulated: true, Elapsed: r.world.Now() - r.since, Ok: r.book.ok, Fail: r.book.fail, Info: r.book.info,
+		Active: *r.storm.active.Load(), Leader: r.seen.current(r.world.Now()).String()}
+	if r.phase == history.Storm {
+		p.Left = max(0, time.Duration(r.Plan.Spec.Duration)-p.Elapsed)
+	}
+	r.Progress(p)
+}
