@@ -82,19 +82,20 @@ type Batch struct {
 
 // A Tally is what a batch came to so far.
 type Tally struct {
-	System     string       `json:"system"`
-	First      uint64       `json:"first"`
-	Seeds      int          `json:"seeds"`
-	CPU        float64      `json:"cpu_seconds"`
-	Simulated  float64      `json:"simulated_seconds"`
-	Events     uint64       `json:"events"`
-	Operations int          `json:"operations"`
-	Applied    uint64       `json:"applied"` // commands, over all nodes
-	States     int          `json:"states"`  // different shapes of the cluster
-	Unknown    int          `json:"unknown"` // seeds that could not have shown a violation
-	Violations []Violation  `json:"violations"`
-	Moments    []sim.Moment `json:"moments"`
-	Last       Violation    `json:"-"`
+	System     string                  `json:"system"`
+	First      uint64                  `json:"first"`
+	Seeds      int                     `json:"seeds"`
+	Outcome    linearizability.Outcome `json:"outcome"` // of all of it, as its caller grades it
+	CPU        float64                 `json:"cpu_seconds"`
+	Simulated  float64                 `json:"simulated_seconds"`
+	Events     uint64                  `json:"events"`
+	Operations int                     `json:"operations"`
+	Applied    uint64                  `json:"applied"` // commands, over all nodes
+	States     int                     `json:"states"`  // different shapes of the cluster
+	Unknown    int                     `json:"unknown"` // seeds that could not have shown every kind of violation
+	Violations []Violation             `json:"violations"`
+	Moments    []sim.Moment            `json:"moments"`
+	Last       Violation               `json:"-"`
 }
 
 // batchAt is a batch at work; its lock guards everything below it.

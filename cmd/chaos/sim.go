@@ -61,9 +61,13 @@ machine.
 With --seed alone it simulates that seed and says all about it; with --seeds it
 simulates many, and stops at the first that breaks a promise.
 
-Exit status: 0 no violation, 1 a violation, 2 harness failure, 3 not enough was
-seen (no seed was tried to its end, the batch was interrupted, or 10,000 seeds
-never reached a moment of the protocol), 64 wrong usage.`,
+Exit status of one seed or plan: 0 valid, 1 invalid, 3 unknown. About every third
+seed is unknown: too little went on in a window of a fault that it drew, or the
+fault could not be brought about.
+
+Exit status of a batch: 0 no violation, 1 a violation, 3 not enough was seen (no
+seed was valid, the batch was interrupted, or 10,000 seeds never reached a moment
+of the protocol). Of both, 2 is a harness failure and 64 wrong usage.`,
 		Example: `  chaos sim --system raft --seeds 1000
   chaos sim --system raft --seed 42
   chaos sim --system raft --seed 42 --trace /tmp/trace
@@ -160,6 +164,8 @@ func (f *simFlags) many(c *cobra.Command, system sim.System) error {
 	if err != nil {
 		return err
 	}
+	interrupted := c.Context().Err() != nil
+	t.Outcome = batchOutcome(t, interrupted)
 	if f.json {
 		err = encode(c.OutOrStdout(), t)
 	} else {
@@ -168,27 +174,36 @@ func (f *simFlags) many(c *cobra.Command, system sim.System) error {
 	if err != nil {
 		return err
 	}
-	interrupted := c.Context().Err() != nil
-	status := batchExit(t, interrupted)
 	if interrupted && len(t.Violations) == 0 && t.Seeds > 0 {
 		fmt.Fprintf(c.ErrOrStderr(), "interrupted after %d of %d seeds: what the others would have shown is unknown\n", t.Seeds, f.seeds)
 	}
-	if status == results.ExitValid {
-		return nil
-	}
-	return exitError(status)
+	return graded(t.Outcome)
 }
 
-// batchExit is the exit status of a batch: a violation counts, whatever else
-// happened; what was never reached, or not tried, is unknown.
+// batchExit is the exit status of a batch.
 func batchExit(t campaign.Tally, interrupted bool) int {
+	return results.Status(batchOutcome(t, interrupted))
+}
+
+// batchOutcome is what a batch came to: a violation counts, whatever else
+// happened; what was never reached, or not tried, is unknown, and so are seeds of
+// which none could have shown every kind of violation.
+func batchOutcome(t campaign.Tally, interrupted bool) linearizability.Outcome {
 	switch {
 	case len(t.Violations) > 0:
-		return results.ExitInvalid
-	case len(t.Missed()) > 0, t.Seeds == 0, interrupted:
-		return results.ExitUnknown
+		return linearizability.Invalid
+	case len(t.Missed()) > 0, t.Unknown >= t.Seeds, interrupted:
+		return linearizability.Unknown
 	}
-	return results.ExitValid
+	return linearizability.Valid
+}
+
+// graded ends the process with the status of an outcome.
+func graded(o linearizability.Outcome) error {
+	if o == linearizability.Valid {
+		return nil
+	}
+	return exitError(results.Status(o))
 }
 
 // simulatedTime writes seconds as hours and minutes.
@@ -214,6 +229,9 @@ func (f *simFlags) tell(w io.Writer, t campaign.Tally, took time.Duration) error
 		fmt.Fprintf(w, "\nnever reached in %d seeds: %s\n", t.Seeds, m)
 	}
 	verdict := fmt.Sprintf("no violation in %d seeds", t.Seeds)
+	if t.Unknown >= t.Seeds {
+		verdict += ", of which not one could be judged valid: unknown"
+	}
 	if n := len(t.Violations); n > 0 {
 		verdict = fmt.Sprintf("%d of %d seeds broke a promise", n, t.Seeds)
 	}
@@ -322,7 +340,7 @@ func describe(w io.Writer, p campaign.Plan) {
 func (f *simFlags) conclude(c *cobra.Command, p campaign.Plan, out campaign.Simulation, found *campaign.Violation, v linearizability.Verdict, cpu float64) error {
 	w := c.OutOrStdout()
 	if f.json {
-		t := campaign.Tally{System: p.Spec.System, First: p.Seed, Seeds: 1, CPU: cpu, Simulated: out.Time.Seconds(), Events: out.Events,
+		t := campaign.Tally{System: p.Spec.System, First: p.Seed, Seeds: 1, Outcome: v.Outcome, CPU: cpu, Simulated: out.Time.Seconds(), Events: out.Events,
 			Operations: len(out.History.Events) / 2, Applied: out.Applied, States: len(out.States), Moments: out.Moments, Violations: []campaign.Violation{}}
 		if found != nil {
 			t.Violations = append(t.Violations, *found)
@@ -347,13 +365,7 @@ func (f *simFlags) conclude(c *cobra.Command, p campaign.Plan, out campaign.Simu
 	if found != nil && f.shrink {
 		return f.shrinkPlan(c, p, *found)
 	}
-	if found != nil {
-		return exitError(results.ExitInvalid)
-	}
-	if v.Outcome == linearizability.Unknown && f.plan != "" {
-		return exitError(results.ExitUnknown)
-	}
-	return nil
+	return graded(v.Outcome)
 }
 
 // shrinkPlan makes a failing plan smaller, prints it as a golden scenario, and

@@ -34,7 +34,8 @@ func tally(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: tally FILE NAME=VALUE...")
 	}
 	t := readTally(ts, args[0])
-	is := map[string]string{"system": t.System, "first": fmt.Sprint(t.First), "seeds": fmt.Sprint(t.Seeds), "violations": fmt.Sprint(len(t.Violations))}
+	is := map[string]string{"system": t.System, "first": fmt.Sprint(t.First), "seeds": fmt.Sprint(t.Seeds), "outcome": t.Outcome.String(), "unknown": fmt.Sprint(t.Unknown),
+		"violations": fmt.Sprint(len(t.Violations))}
 	for _, a := range args[1:] {
 		name, want, _ := strings.Cut(a, "=")
 		if got, known := is[name]; !known || got != want {
@@ -57,7 +58,7 @@ func same(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // A batch that broke a promise exits as that, whatever else happened; one that was
-// interrupted, tried nothing or never reached a moment shows nothing.
+// interrupted, tried nothing, judged nothing or never reached a moment shows nothing.
 func TestBatchExit(t *testing.T) {
 	seen, missed := campaign.Tally{Seeds: campaign.MomentSeeds}, campaign.Tally{Seeds: campaign.MomentSeeds}
 	seen.Moments = []sim.Moment{{Name: "a", Seen: 1}}
@@ -66,6 +67,8 @@ func TestBatchExit(t *testing.T) {
 	broken.Violations = []campaign.Violation{{Seed: 1}}
 	few := missed
 	few.Seeds = 1
+	mixed, blind := seen, seen
+	mixed.Unknown, blind.Unknown = seen.Seeds-1, seen.Seeds
 	for name, c := range map[string]struct {
 		tally       campaign.Tally
 		interrupted bool
@@ -76,6 +79,8 @@ func TestBatchExit(t *testing.T) {
 		"a moment was never reached":  {missed, false, results.ExitUnknown},
 		"too few seeds to reach all":  {few, false, results.ExitValid},
 		"nothing was tried":           {campaign.Tally{}, false, results.ExitUnknown},
+		"one of them was valid":       {mixed, false, results.ExitValid},
+		"not one of them was valid":   {blind, false, results.ExitUnknown},
 		"broken":                      {broken, false, results.ExitInvalid},
 		"broken, and interrupted":     {broken, true, results.ExitInvalid},
 		"broken before the interrupt": {campaign.Tally{Seeds: 1, Violations: broken.Violations}, true, results.ExitInvalid},
