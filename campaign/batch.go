@@ -85,6 +85,7 @@ type Tally struct {
 	System     string                  `json:"system"`
 	First      uint64                  `json:"first"`
 	Seeds      int                     `json:"seeds"`
+	Changed    int                     `json:"changed"` // of the seeds: those that are others, changed
 	Outcome    linearizability.Outcome `json:"outcome"` // of all of it, as its caller grades it
 	CPU        float64                 `json:"cpu_seconds"`
 	Simulated  float64                 `json:"simulated_seconds"`
@@ -212,6 +213,9 @@ func (b *batchAt) count(seed uint64, plan Plan, s Simulation, found *Violation, 
 	defer b.mu.Unlock()
 	t := &b.tally
 	t.Seeds++
+	if seed>>mutationShift != 0 {
+		t.Changed++
+	}
 	t.Simulated += s.Time.Seconds()
 	t.Events += s.Events
 	t.Applied += s.Applied

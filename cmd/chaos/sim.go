@@ -219,6 +219,9 @@ func (f *simFlags) tell(w io.Writer, t campaign.Tally, took time.Duration) error
 	fmt.Fprintf(w, "%d seeds of %s in %s, %.1f CPU s: %.0f seeds a CPU minute, %.2f million events a CPU s\n", t.Seeds, t.System,
 		took.Round(time.Millisecond), t.CPU, float64(t.Seeds)/t.CPU*60, float64(t.Events)/t.CPU/1e6)
 	fmt.Fprintf(w, "%s simulated, %d operations, %d commands applied, %d distinct states\n", simulatedTime(t.Simulated), t.Operations, t.Applied, t.States)
+	if t.Changed > 0 {
+		fmt.Fprintf(w, "%d of the seeds are changed ones, which --explore=false leaves out\n", t.Changed)
+	}
 	if t.Unknown > 0 {
 		fmt.Fprintf(w, "%d seeds could not have shown every kind of violation: too little was going on in a window, or a fault could not be brought about\n", t.Unknown)
 	}

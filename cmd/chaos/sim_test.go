@@ -34,7 +34,7 @@ func tally(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: tally FILE NAME=VALUE...")
 	}
 	t := readTally(ts, args[0])
-	is := map[string]string{"system": t.System, "first": fmt.Sprint(t.First), "seeds": fmt.Sprint(t.Seeds), "outcome": t.Outcome.String(), "unknown": fmt.Sprint(t.Unknown),
+	is := map[string]string{"system": t.System, "first": fmt.Sprint(t.First), "seeds": fmt.Sprint(t.Seeds), "changed": fmt.Sprint(t.Changed), "outcome": t.Outcome.String(), "unknown": fmt.Sprint(t.Unknown),
 		"violations": fmt.Sprint(len(t.Violations))}
 	for _, a := range args[1:] {
 		name, want, _ := strings.Cut(a, "=")
