@@ -6,9 +6,12 @@ import (
 	"chaos/history"
 )
 
-func (r *simRun) enter(phase string) {
-	r.phase, r.since = phase, r.world.Now()
-	r.note(history.Info, history.Phase, history.Note{Phase: phase})
+func (r *simRun) enter(phase string) { r.begin(history.Note{Phase: phase}) }
+
+// begin enters the phase of a note that says more of it.
+func (r *simRun) begin(n history.Note) {
+	r.phase, r.since = n.Phase, r.world.Now()
+	r.note(history.Info, history.Phase, n)
 	r.show(true)
 }
 

@@ -302,10 +302,11 @@ func (r *simRun) recover() bool {
 	if !r.takeOver() {
 		return false
 	}
-	if err := r.leaveBroken(); err != nil {
+	broken, err := r.leaveBroken()
+	if err != nil {
 		r.storm.trouble = append(r.storm.trouble, err.Error())
 	}
-	r.enter(history.Healing)
+	r.begin(history.Note{Phase: history.Healing, Detail: leftBroken(broken)})
 	if err := r.storm.healAll(context.Background()); err != nil {
 		r.storm.trouble = append(r.storm.trouble, err.Error())
 	}
