@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -132,6 +133,7 @@ func (f *simFlags) check(c *cobra.Command) error {
 	wrong(!one && f.trace != "", "--trace is for one seed: give --seed and leave --seeds and --until out")
 	wrong(!one && f.shrink, "--shrink is for one seed: give --seed and leave --seeds and --until out")
 	wrong(!one && f.out != "", "--out is for one seed: give --seed and leave --seeds and --until out")
+	wrong(c.Flags().Changed("trace") && f.trace == "", "--trace is empty; it takes the name that FILE.txt and FILE.html begin with")
 	wrong(f.plan != "" && c.Flags().Changed("seed"), "--seed contradicts --plan, which holds its own")
 	return errors.Join(errs...)
 }
@@ -216,27 +218,32 @@ func (f *simFlags) tell(w io.Writer, t campaign.Tally, took time.Duration) error
 	for _, m := range t.Moments {
 		fmt.Fprintf(w, "%10d  %s\n", m.Seen, m.Name)
 	}
-	fmt.Fprintf(w, "%d seeds of %s in %s, %.1f CPU s: %.0f seeds a CPU minute, %.2f million events a CPU s\n", t.Seeds, t.System,
-		took.Round(time.Millisecond), t.CPU, float64(t.Seeds)/t.CPU*60, float64(t.Events)/t.CPU/1e6)
-	fmt.Fprintf(w, "%s simulated, %d operations, %d commands applied, %d distinct states\n", simulatedTime(t.Simulated), t.Operations, t.Applied, t.States)
+	if took = took.Round(time.Millisecond); took > time.Minute {
+		took = took.Round(time.Second)
+	}
+	fmt.Fprintf(w, "%s of %s in %s, %.1f CPU s: %.0f seeds a CPU minute,\n", results.Counted(t.Seeds, "seed"), t.System, took, t.CPU, float64(t.Seeds)/t.CPU*60)
+	fmt.Fprintf(w, "%.2f million events a CPU s, %s simulated, %d operations,\n%d commands applied, %d distinct states\n",
+		float64(t.Events)/t.CPU/1e6, simulatedTime(t.Simulated), t.Operations, t.Applied, t.States)
 	if t.Changed > 0 {
-		fmt.Fprintf(w, "%d of the seeds are changed ones, which --explore=false leaves out\n", t.Changed)
+		fmt.Fprintf(w, "changed ones among the seeds: %d; --explore=false leaves them out\n", t.Changed)
 	}
 	if t.Unknown > 0 {
-		fmt.Fprintf(w, "%d seeds could not have shown every kind of violation: too little was going on in a window, or a fault could not be brought about\n", t.Unknown)
+		fmt.Fprintf(w, "%s could not have shown every kind of violation:\n", results.Counted(t.Unknown, "seed"))
+		fmt.Fprintln(w, "  too little was going on in a window, or a fault could not be brought about")
 	}
 	for _, v := range t.Violations {
 		fmt.Fprintf(w, "\n%s\n  chaos sim --system %s --seed %d%s\n", v, t.System, v.Seed, f.again())
 	}
+	seeds := results.Counted(t.Seeds, "seed")
 	for _, m := range t.Missed() {
-		fmt.Fprintf(w, "\nnever reached in %d seeds: %s\n", t.Seeds, m)
+		fmt.Fprintf(w, "\nnever reached in %s: %s\n", seeds, m)
 	}
-	verdict := fmt.Sprintf("no violation in %d seeds", t.Seeds)
+	verdict := "no violation in " + seeds
 	if t.Unknown >= t.Seeds {
 		verdict += ", of which not one could be judged valid: unknown"
 	}
 	if n := len(t.Violations); n > 0 {
-		verdict = fmt.Sprintf("%d of %d seeds broke a promise", n, t.Seeds)
+		verdict = fmt.Sprintf("%d of %s broke a promise", n, seeds)
 	}
 	_, err := fmt.Fprintln(w, verdict)
 	return err
@@ -264,9 +271,10 @@ func (f *simFlags) one(c *cobra.Command, system sim.System) error {
 			return err
 		}
 	}
-	w := c.OutOrStdout()
-	if !f.json {
-		describe(w, plan)
+	if f.out != "" {
+		if err := roomFor(f.out); err != nil {
+			return err
+		}
 	}
 	start := campaign.CPUSeconds()
 	run := campaign.Simulated{Plan: plan, System: system, Audit: f.out != ""}
@@ -279,6 +287,9 @@ func (f *simFlags) one(c *cobra.Command, system sim.System) error {
 			return err
 		}
 		run.Trace = trace.see
+	}
+	if !f.json {
+		describe(c.OutOrStdout(), plan)
 	}
 	out, err := run.Run(c.Context())
 	screen.done()
@@ -313,7 +324,11 @@ func (f *simFlags) decide(c *cobra.Command) (campaign.Plan, error) {
 	if f.plan == "" {
 		return campaign.Swarm(f.system, f.seed, f.duration)
 	}
-	p, err := campaign.ReadPlan(f.plan)
+	root := f.out
+	if root == "" {
+		root = runsRoot
+	}
+	p, err := readPlan(root, f.plan)
 	if err == nil && c.Flags().Changed("system") && p.Spec.System != f.system {
 		err = fmt.Errorf("--system contradicts the plan, which says %s", p.Spec.System)
 	}
@@ -324,16 +339,21 @@ func (f *simFlags) decide(c *cobra.Command) (campaign.Plan, error) {
 // describe writes the configuration that a seed drew.
 func describe(w io.Writer, p campaign.Plan) {
 	s := p.Spec
-	fmt.Fprintf(w, "seed      %d\nsystem    %s, %d nodes\nload      %s, %d clients, %d operations a second\n", p.Seed, s.System, s.Nodes, s.Workload, s.Concurrency, s.Rate)
+	rate := "as fast as answers come"
+	if s.Rate > 0 {
+		rate = results.Counted(s.Rate, "operation") + " a second"
+	}
+	fmt.Fprintf(w, "seed      %d\nsystem    %s, %s\nload      %s, %s, %s\n", p.Seed, s.System, results.Counted(s.Nodes, "node"), s.Workload,
+		results.Counted(s.Concurrency, "client"), rate)
 	fmt.Fprintf(w, "time-outs tick %s, heartbeat %d ticks, election from %d ticks, snapshot every %d entries\n",
-		time.Duration(s.Knobs.Tick), s.Knobs.HeartbeatTicks, s.Knobs.ElectionTicks, s.Knobs.SnapshotEntries)
+		time.Duration(s.Knobs.Tick), s.Knobs.HeartbeatTicks, s.Knobs.ElectionTicks, s.Knobs.Nodes().WithDefaults().SnapshotEntries)
 	if s.Knobs.CrashAt != "" {
 		fmt.Fprintf(w, "crash     %s\n", s.Knobs.CrashAt)
 	}
 	if s.Sim != nil {
 		fmt.Fprintf(w, "world     %s\n", strings.ReplaceAll(s.Sim.String(), "\n", "\n          "))
 	}
-	fmt.Fprintf(w, "faults    %s\n", strings.Join(s.Faults, ", "))
+	fmt.Fprintf(w, "faults    %s\n", cmp.Or(strings.Join(s.Faults, ", "), "none"))
 	for _, st := range p.Schedule {
 		fmt.Fprintf(w, "          %9s %-6s %-20s %s\n", st.At, st.Action, st.ID, st.Victims)
 	}
