@@ -62,13 +62,13 @@ machine.
 With --seed alone it simulates that seed and says all about it; with --seeds it
 simulates many, and stops at the first that breaks a promise.
 
-Exit status of one seed or plan: 0 valid, 1 invalid, 3 unknown. About every third
-seed is unknown: too little went on in a window of a fault that it drew, or the
-fault could not be brought about.
+Exit status of one seed or plan: 0 valid, 1 invalid, 3 unknown. About every
+third seed is unknown: too little went on in a window of a fault that it drew,
+or the fault could not be brought about.
 
 Exit status of a batch: 0 no violation, 1 a violation, 3 not enough was seen (no
-seed was valid, the batch was interrupted, or 10,000 seeds never reached a moment
-of the protocol). Of both, 2 is a harness failure and 64 wrong usage.`,
+seed was valid, the batch was interrupted, or 10,000 seeds never reached a
+moment of the protocol). Of both, 2 is a harness failure and 64 wrong usage.`,
 		Example: `  chaos sim --system raft --seeds 1000
   chaos sim --system raft --seed 42
   chaos sim --system raft --seed 42 --trace /tmp/trace
