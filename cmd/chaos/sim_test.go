@@ -1,8 +1,12 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -88,5 +92,29 @@ func TestBatchExit(t *testing.T) {
 		if got := batchExit(c.tally, c.interrupted); got != c.want {
 			t.Errorf("%s: exit status %d, want %d", name, got, c.want)
 		}
+	}
+}
+
+// An interrupt ends a single seed of an hour where it stands, and what there is
+// is judged, shown and left in a folder.
+func TestInterruptedSeed(t *testing.T) {
+	ctx, interrupt := context.WithCancel(t.Context())
+	interrupt()
+	root := t.TempDir()
+	var out, words bytes.Buffer
+	c := newSimCommand()
+	c.SetArgs([]string{"--seed", "5", "--duration", "1h", "--out", root})
+	c.SetOut(&out)
+	c.SetErr(&words)
+	c.SilenceUsage, c.SilenceErrors = true, true
+	if err := c.ExecuteContext(ctx); !errors.Is(err, exitError(results.ExitUnknown)) {
+		t.Errorf("it ends with %v", err)
+	}
+	if !strings.Contains(out.String(), "\nUNKNOWN: interrupted after 0s; until then: ") || strings.Contains(out.String(), "undecided") {
+		t.Errorf("it says %s", out.String())
+	}
+	s, err := results.ReadSummary(filepath.Join(root, results.LatestLink))
+	if err != nil || !s.Stopped() || s.Exit != results.ExitUnknown {
+		t.Errorf("it leaves %+v, %v", s, err)
 	}
 }
