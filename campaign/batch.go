@@ -55,6 +55,7 @@ func (s *Simulation) Judge(ctx context.Context, plan Plan) (*Violation, lineariz
 	verdict, err := linearizability.Judge(ctx, linearizability.Input{History: s.History, Required: plan.Spec.Faults,
 		Options: linearizability.Options{Timeout: judgeTimeout, Settle: settleBound(plan)}})
 	if err != nil || verdict.Outcome != linearizability.Invalid {
+		s.qualify(&verdict)
 		return nil, verdict, err
 	}
 	by := "run"
@@ -81,19 +82,21 @@ type Batch struct {
 
 // A Tally is what a batch came to so far.
 type Tally struct {
-	System     string       `json:"system"`
-	First      uint64       `json:"first"`
-	Seeds      int          `json:"seeds"`
-	CPU        float64      `json:"cpu_seconds"`
-	Simulated  float64      `json:"simulated_seconds"`
-	Events     uint64       `json:"events"`
-	Operations int          `json:"operations"`
-	Applied    uint64       `json:"applied"` // commands, over all nodes
-	States     int          `json:"states"`  // different shapes of the cluster
-	Unknown    int          `json:"unknown"` // seeds that could not have shown a violation
-	Violations []Violation  `json:"violations"`
-	Moments    []sim.Moment `json:"moments"`
-	Last       Violation    `json:"-"`
+	System     string                  `json:"system"`
+	First      uint64                  `json:"first"`
+	Seeds      int                     `json:"seeds"`
+	Changed    int                     `json:"changed"` // of the seeds: those that are others, changed
+	Outcome    linearizability.Outcome `json:"outcome"` // of all of it, as its caller grades it
+	CPU        float64                 `json:"cpu_seconds"`
+	Simulated  float64                 `json:"simulated_seconds"`
+	Events     uint64                  `json:"events"`
+	Operations int                     `json:"operations"`
+	Applied    uint64                  `json:"applied"` // commands, over all nodes
+	States     int                     `json:"states"`  // different shapes of the cluster
+	Unknown    int                     `json:"unknown"` // seeds that could not have shown every kind of violation
+	Violations []Violation             `json:"violations"`
+	Moments    []sim.Moment            `json:"moments"`
+	Last       Violation               `json:"-"`
 }
 
 // batchAt is a batch at work; its lock guards everything below it.
@@ -158,7 +161,7 @@ func (b *batchAt) work(ctx context.Context) {
 			b.fail(seed, err)
 			return
 		}
-		s, err := Simulated{Plan: plan, System: b.System}.Run()
+		s, err := Simulated{Plan: plan, System: b.System}.Run(ctx)
 		if err != nil {
 			b.fail(seed, err)
 			return
@@ -168,8 +171,16 @@ func (b *batchAt) work(ctx context.Context) {
 			b.fail(seed, err)
 			return
 		}
-		b.count(seed, plan, s, found, verdict)
+		if !halfway(ctx, s, found) {
+			b.count(seed, plan, s, found, verdict)
+		}
 	}
+}
+
+// halfway tells of a seed that the end of ctx met in its storm, or while it was
+// judged: it shows nothing that the seed would show again.
+func halfway(ctx context.Context, s Simulation, found *Violation) bool {
+	return s.Cut || ctx.Err() != nil && found == nil
 }
 
 // take hands out the next seed: a changed one every second time, if there is one.
@@ -202,6 +213,9 @@ func (b *batchAt) count(seed uint64, plan Plan, s Simulation, found *Violation, 
 	defer b.mu.Unlock()
 	t := &b.tally
 	t.Seeds++
+	if seed>>mutationShift != 0 {
+		t.Changed++
+	}
 	t.Simulated += s.Time.Seconds()
 	t.Events += s.Events
 	t.Applied += s.Applied

@@ -76,12 +76,17 @@ func Judge(ctx context.Context, folder string, plan *Plan, rec Record, timeout t
 		holdToPlan(&s.Verdict, *plan, rec.History)
 	}
 	s.Figures = history.Measure(rec.History)
-	if rec.Interrupted != "" && s.Verdict.Outcome != linearizability.Invalid {
-		s.Verdict.Outcome = linearizability.Unknown
-		s.Verdict.Reason = rec.Interrupted + "; until then: " + s.Verdict.Reason
-	}
+	rec.qualify(&s.Verdict)
 	s.Grade()
 	return s, nil
+}
+
+// qualify makes unknown what was not seen to its end.
+func (r Record) qualify(v *linearizability.Verdict) {
+	if r.Interrupted != "" && v.Outcome != linearizability.Invalid {
+		v.Outcome = linearizability.Unknown
+		v.Reason = r.Interrupted + "; until then: " + v.Reason
+	}
 }
 
 // readAudits reads nodes/*/audit.jsonl below the folder; none is no error.

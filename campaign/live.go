@@ -36,15 +36,16 @@ const (
 
 // Progress is what a person who watches a run may see.
 type Progress struct {
-	Phase    string
-	Elapsed  time.Duration // since the phase began
-	Left     time.Duration // of the storm
-	Ok       int
-	Fail     int
-	Info     int
-	Active   []string // live injections
-	Leader   string
-	Messages []string // lines that are news since the last call
+	Phase     string
+	Simulated bool          // its times are simulated ones
+	Elapsed   time.Duration // since the phase began
+	Left      time.Duration // of the storm
+	Ok        int
+	Fail      int
+	Info      int
+	Active    []string // live injections
+	Leader    string
+	Messages  []string // lines that are news since the last call
 }
 
 // Live carries a plan out on a real cluster.

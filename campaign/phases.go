@@ -113,9 +113,14 @@ func (r *run) strike(ctx context.Context) (interrupted string) {
 		}
 	}
 	if err := ctx.Err(); err != nil {
-		return "interrupted after " + time.Since(r.phase.Load().since).Round(time.Millisecond).String()
+		return interruptedAfter(time.Since(r.phase.Load().since))
 	}
 	return ""
+}
+
+// interruptedAfter says how much of the storm there was.
+func interruptedAfter(d time.Duration) string {
+	return "interrupted after " + d.Round(time.Millisecond).String()
 }
 
 // recover heals what is live and lets the load go on until every node answers.

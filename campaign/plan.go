@@ -31,6 +31,7 @@ const (
 	ConcurrencyMax = 1024
 	DurationMin    = time.Second
 	DurationMax    = 24 * time.Hour
+	leaseMax       = 10 * time.Minute
 	planBytesMax   = 16 << 20
 )
 
@@ -163,17 +164,17 @@ func (s Spec) Check() error {
 		between("--rate", s.Rate, 0, 1_000_000),
 		between("--keys", s.Keys, 0, 10_000),
 		between("--key-ops", s.KeyOps, 0, 1_000_000),
-		between("--duration (seconds)", int(d/time.Second), int(DurationMin/time.Second), int(DurationMax/time.Second)),
-		between("--lease (seconds)", int(time.Duration(s.Lease)/time.Second), 1, 600),
+		between("--duration", d, DurationMin, DurationMax),
+		between("--lease", time.Duration(s.Lease), time.Second, leaseMax),
 		between("--snapshot-entries", s.Knobs.SnapshotEntries, 0, 1_000_000_000),
 		between("tick (ms)", int(time.Duration(s.Knobs.Tick)/time.Millisecond), 1, 10_000),
 		between("heartbeat ticks", s.Knobs.HeartbeatTicks, 1, 1_000),
 		between("election ticks", s.Knobs.ElectionTicks, 2, 10_000))
 }
 
-func between(name string, v, low, high int) error {
+func between[T int | time.Duration](name string, v, low, high T) error {
 	if v < low || v > high {
-		return fmt.Errorf("%s is %d; it must be from %d to %d", name, v, low, high)
+		return fmt.Errorf("%s is %v; it must be from %v to %v", name, v, low, high)
 	}
 	return nil
 }

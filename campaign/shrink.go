@@ -8,6 +8,7 @@ import (
 
 	"chaos/nemesis"
 	"chaos/nodes/sim"
+	"chaos/results"
 	"chaos/workload"
 )
 
@@ -74,8 +75,8 @@ func (s *Shrinker) keep(ctx context.Context, p Plan) bool {
 		}
 		q.Spec.Sim = &settings
 		s.tries++
-		out, err := Simulated{Plan: q, System: s.System}.Run()
-		if err != nil {
+		out, err := Simulated{Plan: q, System: s.System}.Run(ctx)
+		if err != nil || out.Cut {
 			return false
 		}
 		found, _, err := out.Judge(ctx, q)
@@ -263,9 +264,10 @@ func same(a, b Spec) bool {
 
 // Describe tells how small a plan is: "3 nodes, 1 client, 2 injections, 1.2s".
 func (p Plan) Describe() string {
-	s := fmt.Sprintf("%d nodes, %d clients, %d injections, %s", p.Spec.Nodes, p.Spec.Concurrency, len(injections(p)), time.Duration(p.Spec.Duration))
+	s := fmt.Sprintf("%s, %s, %s, %s", results.Counted(p.Spec.Nodes, "node"), results.Counted(p.Spec.Concurrency, "client"),
+		results.Counted(len(injections(p)), "injection"), time.Duration(p.Spec.Duration))
 	if n := p.Spec.settings().Cap; n > 0 {
-		s += fmt.Sprintf(", at most %d operations", n)
+		s += ", at most " + results.Counted(n, "operation")
 	}
 	return s
 }

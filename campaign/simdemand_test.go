@@ -188,7 +188,7 @@ func TestMajorityIsCalm(t *testing.T) {
 				delete(way, link)
 			}
 		}}
-		if _, err := run.Run(); err != nil {
+		if _, err := run.Run(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if sent < 100 || lost+len(way) > sent/50 {
@@ -232,7 +232,7 @@ func TestRestStaysBroken(t *testing.T) {
 				{Kind: nodes.Lossy, From: out, To: in, PerMille: 200}}
 		}(core[0], others[0])
 		r.storm.live = []*injection{{effects: kept}}
-		if err := r.leaveBroken(); err != nil {
+		if _, err := r.leaveBroken(); err != nil {
 			t.Fatal(err)
 		}
 		for i, e := range kept {
@@ -307,7 +307,7 @@ func TestDirectorMeddles(t *testing.T) {
 				delete(down, e.Node)
 			}
 		}}
-		if _, err := run.Run(); err != nil {
+		if _, err := run.Run(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if often == 0 && transfers+deaths > 0 || often > 0 && (transfers < 4 || deaths < 4 || len(down) > 2) {
@@ -325,7 +325,7 @@ func TestEndIsRead(t *testing.T) {
 		if e.Kind == sim.TraceUp && strings.Contains(e.Text, "starts, incarnation") {
 			restarts++
 		}
-	}}.Run()
+	}}.Run(t.Context())
 	if err != nil || out.Interrupted != "" || out.Breach != nil {
 		t.Fatalf("%q, %v, %v", out.Interrupted, out.Breach, err)
 	}
@@ -524,7 +524,7 @@ func TestTakeOverWithin(t *testing.T) {
 				asked, from, to = asked+1, e.Node, who
 			}
 		}}
-		if _, err := run.Run(); err != nil {
+		if _, err := run.Run(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		r := director(t, plan, nil)

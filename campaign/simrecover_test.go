@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"chaos/history"
 	"chaos/nodes"
 	"chaos/nodes/sim"
 )
@@ -44,12 +45,54 @@ func TestTakeOver(t *testing.T) {
 					begun++
 				}
 			}}
-			if _, err := run.Run(); err != nil {
+			if _, err := run.Run(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 		}
 		if begun > 0 != asked {
 			t.Errorf("asked for: %t; begun %d times", asked, begun)
 		}
+	}
+}
+
+// The record tells what a simulation left broken when it healed, as the trace
+// does, in the note of that phase and nowhere else.
+func TestLeftBrokenIsNoted(t *testing.T) {
+	noted := 0
+	for seed := range uint64(6) {
+		traced := ""
+		s := Simulated{Plan: swarm(t, "raft", seed+1, time.Second), System: simSystems["raft"], Trace: func(e sim.Traced) {
+			if rest, is := strings.CutPrefix(e.Text, restOf+": "); is && e.Kind == sim.TraceFault {
+				traced = rest
+			}
+		}}
+		out, err := s.Run(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range out.History.Events {
+			if e.Process != history.Nemesis {
+				continue
+			}
+			n, err := history.DecodeNote(e)
+			if err != nil {
+				t.Fatal(err)
+			}
+			told, is := strings.CutPrefix(n.Detail, history.LeftBroken)
+			if is != (n.Phase == history.Healing && traced != "") {
+				t.Errorf("seed %d: %s %+v, and the trace tells of %q", seed+1, e.F, n, traced)
+			}
+			if is {
+				noted++
+			}
+			for _, one := range strings.Split(told, ", ") {
+				if is && !slices.Contains(strings.Split(traced, ", "), one) {
+					t.Errorf("seed %d: %q is noted, and the trace tells of %q", seed+1, one, traced)
+				}
+			}
+		}
+	}
+	if noted < 3 {
+		t.Errorf("%d of 6 runs note what was left broken", noted)
 	}
 }

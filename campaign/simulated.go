@@ -17,15 +17,17 @@ import (
 // Simulated carries a plan out in virtual time. Equal plans make equal
 // histories, byte for byte.
 type Simulated struct {
-	Plan   Plan
-	System sim.System
-	Audit  bool             // nodes keep their own record
-	Trace  func(sim.Traced) // sees everything that happens; may be nil
+	Plan     Plan
+	System   sim.System
+	Audit    bool             // nodes keep their own record
+	Trace    func(sim.Traced) // sees everything that happens; may be nil
+	Progress func(Progress)   // called now and then; may be nil
 }
 
 // A Simulation is what came of it.
 type Simulation struct {
 	Record
+	Cut     bool              // its storm was interrupted: run again, the seed is another simulation
 	Breach  *sim.Breach       // the first invariant that broke; nil if none did
 	Audits  map[string][]byte // by node
 	Moments []sim.Moment
@@ -83,13 +85,17 @@ type simRun struct {
 	most     int           // after so many they stop; 0: never
 	looked   time.Duration
 	phase    string
-	outgoing nodes.ID // the leader that is being replaced as the majority is chosen; 0: none
+	since    time.Duration // when the phase began
+	shown    time.Time     // when who watches was told last
+	cut      string        // how the storm was interrupted; empty if it was not
+	outgoing nodes.ID      // the leader that is being replaced as the majority is chosen; 0: none
 	crashed  bool
 	revive   map[nodes.ID]time.Duration
 }
 
-// Run carries the plan out.
-func (s Simulated) Run() (Simulation, error) {
+// Run carries the plan out. The end of ctx ends the storm where it stands; what
+// follows the storm is short, and takes place all the same.
+func (s Simulated) Run(ctx context.Context) (Simulation, error) {
 	spec := s.Plan.Spec
 	settings := spec.settings()
 	r := &simRun{Simulated: s, revive: map[nodes.ID]time.Duration{}}
@@ -110,7 +116,7 @@ func (s Simulated) Run() (Simulation, error) {
 	for _, m := range r.world.Members() {
 		r.probes = append(r.probes, newProbe(r, m.ID))
 	}
-	interrupted, err := r.carryOut()
+	interrupted, err := r.carryOut(ctx)
 	if err != nil {
 		return Simulation{}, err
 	}
@@ -130,7 +136,7 @@ func (r *simRun) result(interrupted string) Simulation {
 		Time: r.world.Now(), Applied: r.world.Applied(), Audits: map[string][]byte{}}
 	out.History = history.History{Header: history.Header{History: history.Version, System: spec.System, Provider: spec.Provider,
 		Seed: r.Plan.Seed, Nonce: simNonce, Workload: spec.Workload}, Events: r.book.all()}
-	out.Interrupted = interrupted
+	out.Interrupted, out.Cut = interrupted, r.cut != ""
 	out.Trouble = r.storm.trouble
 	for _, m := range r.world.Members() {
 		if a := r.world.Audit(m.ID); a != nil {
@@ -143,11 +149,6 @@ func (r *simRun) result(interrupted string) Simulation {
 // note implements noter.
 func (r *simRun) note(t history.Type, f string, n history.Note) history.Event {
 	return r.book.add(noteEvent(t, f, n), r.world.Now())
-}
-
-func (r *simRun) enter(phase string) {
-	r.phase = phase
-	r.note(history.Info, history.Phase, history.Note{Phase: phase})
 }
 
 // until lets the world run to a time, and looks at its nodes now and then. It
@@ -183,6 +184,7 @@ func (r *simRun) look() {
 	for _, i := range r.world.News() {
 		r.incident(i)
 	}
+	r.show(false)
 }
 
 // meddle hands leadership over and has nodes die, about as often as the settings say.
@@ -209,7 +211,7 @@ func (r *simRun) incident(i nodes.Incident) {
 }
 
 // carryOut is the run from its first moment to its last.
-func (r *simRun) carryOut() (interrupted string, err error) {
+func (r *simRun) carryOut(ctx context.Context) (interrupted string, err error) {
 	w, err := workload.Find(r.Plan.Spec.Workload)
 	if err != nil {
 		return "", err
@@ -226,14 +228,17 @@ func (r *simRun) carryOut() (interrupted string, err error) {
 	gen := w.New(o, stream(r.Plan.Seed^r.chance(), workloadStream))
 	r.book.gen = gen
 	r.load()
-	if !r.strike() {
+	if !r.strike(ctx) {
 		return "an invariant broke in the storm", nil
 	}
 	r.missedCrash()
 	if !r.recover() {
 		return "an invariant broke after the storm", nil
 	}
-	return r.finish(gen.(workload.Keeper)), nil
+	if broke := r.finish(gen.(workload.Keeper)); broke != "" {
+		return broke, nil
+	}
+	return r.cut, nil
 }
 
 func (r *simRun) chance() uint64 {
@@ -253,17 +258,22 @@ func (r *simRun) all() (out []nodes.ID) {
 	return out
 }
 
-// strike is the storm.
-func (r *simRun) strike() bool {
+// strike is the storm: it lasts its whole duration, or until ctx ends. It is
+// false after a breach.
+func (r *simRun) strike(ctx context.Context) bool {
 	r.enter(history.Storm)
 	start, cursor := r.world.Now(), nemesis.NewCursor(r.Plan.Schedule)
 	end := start + time.Duration(r.Plan.Spec.Duration)
 	for r.world.Now() < end {
+		if ctx.Err() != nil {
+			r.cut = interruptedAfter(r.world.Now() - start)
+			return true
+		}
 		wait, due := time.Duration(0), false
 		if !cursor.Done() {
 			wait, due = r.storm.strike(context.Background(), cursor, r.world.Now()-start)
 		} else {
-			wait = end - r.world.Now()
+			wait = r.looked + simObserve - r.world.Now()
 		}
 		if due {
 			continue
@@ -275,7 +285,11 @@ func (r *simRun) strike() bool {
 	return true
 }
 
+// missedCrash notes a crash point that the whole storm did not reach.
 func (r *simRun) missedCrash() {
+	if r.cut != "" {
+		return
+	}
 	if note, missed := missedCrash(r.Plan.Spec.Knobs.CrashAt, r.crashed); missed {
 		r.note(history.Info, history.Incident, note)
 	}
@@ -288,10 +302,11 @@ func (r *simRun) recover() bool {
 	if !r.takeOver() {
 		return false
 	}
-	if err := r.leaveBroken(); err != nil {
+	broken, err := r.leaveBroken()
+	if err != nil {
 		r.storm.trouble = append(r.storm.trouble, err.Error())
 	}
-	r.enter(history.Healing)
+	r.begin(history.Note{Phase: history.Healing, Detail: leftBroken(broken)})
 	if err := r.storm.healAll(context.Background()); err != nil {
 		r.storm.trouble = append(r.storm.trouble, err.Error())
 	}

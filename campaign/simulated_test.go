@@ -73,7 +73,7 @@ func simulate(t testing.TB, system string, seed uint64, d time.Duration, edit fu
 
 func simulated(t testing.TB, system sim.System, plan Plan) Simulation {
 	t.Helper()
-	s, err := Simulated{Plan: plan, System: system}.Run()
+	s, err := Simulated{Plan: plan, System: system}.Run(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,6 +144,26 @@ func TestSimulationsAreAlone(t *testing.T) {
 	all.Wait()
 	if got != want {
 		t.Error("simulations beside each other differ from those that ran alone")
+	}
+}
+
+// A batch that explores tells how many of its seeds are changed ones, and with one
+// job it is the same each time; one that does not has none.
+func TestBatchChanged(t *testing.T) {
+	tally := func(explore bool) Tally {
+		b := Batch{System: simSystems["raft"], First: 1, Seeds: 9, Duration: time.Second, Jobs: 1, Explore: explore}
+		out, err := b.Run(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		out.CPU = 0
+		return out
+	}
+	if a, b := tally(true), tally(true); a.Changed != 4 || !reflect.DeepEqual(a, b) { // every second one
+		t.Errorf("%d of %d seeds are changed, want 4\n%+v\n%+v", a.Changed, a.Seeds, a, b)
+	}
+	if plain := tally(false); plain.Changed != 0 {
+		t.Errorf("%d seeds are changed", plain.Changed)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 
 	"chaos/history"
@@ -272,10 +273,9 @@ const coreStream = 4
 
 // leaveBroken keeps what is wrong outside the core, under a name of its own, and
 // breaks more of it: what is down, frozen or half cut off must not matter.
-func (r *simRun) leaveBroken() error {
+func (r *simRun) leaveBroken() (kept []nodes.Effect, err error) {
 	core := r.core()
 	inside := func(id nodes.ID) bool { return id == nodes.Clients || slices.Contains(core, id) }
-	var kept []nodes.Effect
 	for _, i := range r.storm.live {
 		for _, e := range i.effects {
 			if e.OnLink() && !(inside(e.From) && inside(e.To)) || !e.OnLink() && !inside(e.Node) {
@@ -287,8 +287,23 @@ func (r *simRun) leaveBroken() error {
 	for _, id := range r.others(core) {
 		kept = append(kept, r.breakage(id, core)...)
 	}
-	_, err := r.world.Apply(context.Background(), restOf, kept)
-	return err
+	_, err = r.world.Apply(context.Background(), restOf, kept)
+	return kept, err
+}
+
+// leftBroken says in the note of the healing what it does not heal yet; no
+// injection of the plan did that, so none of their notes tells of it.
+func leftBroken(kept []nodes.Effect) string {
+	var told []string
+	for _, e := range kept {
+		if s := e.String(); !slices.Contains(told, s) {
+			told = append(told, s)
+		}
+	}
+	if len(told) == 0 {
+		return ""
+	}
+	return history.LeftBroken + strings.Join(told, ", ")
 }
 
 // evened makes cuts that part an outsider from some of the core part it from all

@@ -5,7 +5,7 @@ package history
 //	inject    invoke when commanded; ok when proven, info when not
 //	verify    ok or info, just before a heal: did it hold until now
 //	heal      invoke when commanded; ok when proven, info when not
-//	phase     info: Note.Phase begins
+//	phase     info: Note.Phase begins; Note.Detail may say more of it
 //	leader    info: Note.Leader was seen to lead in Note.Term (leader "-": none seen)
 //	incident  info: something happened to Note.Node unasked
 //
@@ -26,6 +26,10 @@ const CrashPoint = "crash point: "
 // Invariant begins the Detail of an incident that a simulation saw from the
 // side: a promise of the protocol was broken, as what follows says.
 const Invariant = "invariant: "
+
+// LeftBroken begins the Detail of the phase heal of a simulation, which first
+// heals no more than a majority: what was wrong with the others until that answered.
+const LeftBroken = "left broken: "
 
 // Damage begins what a node of ours says last when it refuses to start, since its
 // own disk does not hold what it had made durable.

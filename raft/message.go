@@ -59,7 +59,10 @@ type Message struct {
 }
 
 // String writes the fields that the kind uses, on one line, for people and tests.
-func (m Message) String() string {
+func (m Message) String() string { return m.Describe(plain) }
+
+// Describe is String with commands in the words of somebody who can read them.
+func (m Message) Describe(command func(data []byte) string) string {
 	s := fmt.Sprintf("%s term=%d", m.Kind, m.Term)
 	verdict := "yes"
 	if m.Reject {
@@ -69,7 +72,7 @@ func (m Message) String() string {
 	case Append:
 		s += fmt.Sprintf(" prev=%d@%d commit=%d", m.Index, m.LogTerm, m.Commit)
 		for _, e := range m.Entries {
-			s += " " + describeEntry(e)
+			s += " " + entryText(e, command)
 		}
 		if m.Round > 0 {
 			s += fmt.Sprintf(" round=%d", m.Round)
@@ -91,7 +94,7 @@ func (m Message) String() string {
 		s += fmt.Sprintf(" snapshot=%d@%d offset=%d have=%d", m.Index, m.LogTerm, m.Offset, m.Total)
 	case Propose:
 		for _, e := range m.Entries {
-			s += " " + describeEntry(e)
+			s += " " + entryText(e, command)
 		}
 	case ReadAnswer:
 		s += fmt.Sprintf(" %s index=%d commit=%d", verdict, m.Index, m.Commit)
@@ -117,10 +120,20 @@ func (m Message) describeAck() (s string) {
 	return s
 }
 
-func describeEntry(e consensus.Entry) string {
+// plain writes a command as it is if it is a text, else quoted.
+func plain(data []byte) string {
+	if fmt.Sprintf("%q", data) == `"`+string(data)+`"` {
+		return fmt.Sprintf("%.40s", data)
+	}
+	return fmt.Sprintf("%.40q", data)
+}
+
+func describeEntry(e consensus.Entry) string { return entryText(e, plain) }
+
+func entryText(e consensus.Entry, command func(data []byte) string) string {
 	switch e.Kind {
 	case consensus.Normal:
-		return fmt.Sprintf("%d@%d:%.40s", e.Index, e.Term, e.Command.Data)
+		return fmt.Sprintf("%d@%d:%s", e.Index, e.Term, command(e.Command.Data))
 	case consensus.Noop:
 		return fmt.Sprintf("%d@%d:-", e.Index, e.Term)
 	}

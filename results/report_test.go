@@ -103,7 +103,7 @@ func TestReportEscapes(t *testing.T) {
 		history.Event{Time: 1, Process: 1, Type: history.Fail, F: nasty, Key: nasty, Node: nasty, Error: nasty},
 		history.Event{Time: 2, Process: 2, Type: history.Invoke, F: history.Write, Value: long},
 		note(3, history.Invoke, history.Inject, history.Note{ID: nasty, Fault: nasty, Victims: []string{nasty}}),
-		note(4, history.Info, history.Phase, history.Note{Phase: nasty}),
+		note(4, history.Info, history.Phase, history.Note{Phase: nasty, Detail: nasty}),
 		note(5, history.Info, history.Leader, history.Note{Leader: nasty, Term: 3}),
 		note(time.Second, history.Ok, history.Heal, history.Note{ID: nasty}))
 	page := report(t, s, h)
@@ -197,10 +197,19 @@ func TestTimelineOfLittle(t *testing.T) {
 	}
 }
 
+// Who points at a phase is told what its note says of it.
+func TestPhaseTellsMore(t *testing.T) {
+	d := drawing{end: 10 * time.Second}
+	d.notes(history.History{Events: []history.Event{note(0, history.Info, history.Phase, history.Note{Phase: history.Healing, Detail: history.LeftBroken + "n4 down"})}})
+	if want := "<title>heal: 0s to 10s; left broken: n4 down</title>"; !strings.Contains(d.b.String(), want) {
+		t.Errorf("%s is not in %s", want, d.b.String())
+	}
+}
+
 // Windows that overlap in time never overlap on the page.
 func TestLanes(t *testing.T) {
 	d := drawing{end: 10 * time.Second}
-	d.lanes("faults", []span{{0, 4e9, "a", "fault"}, {1e9, 2e9, "b", "fault"}, {2e9, 3e9, "c", "fault"}, {5e9, 6e9, "d", "fault"}})
+	d.lanes("faults", []span{{0, 4e9, "a", "fault", ""}, {1e9, 2e9, "b", "fault", ""}, {2e9, 3e9, "c", "fault", ""}, {5e9, 6e9, "d", "fault", ""}})
 	rows := map[string][]string{}
 	for _, m := range regexp.MustCompile(`<rect class="fault" x="[^"]*" y="(\d+)"[^/]*/><title>(.):`).FindAllStringSubmatch(d.b.String(), -1) {
 		rows[m[1]] = append(rows[m[1]], m[2])

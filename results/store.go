@@ -69,16 +69,21 @@ type Summary struct {
 // Grade sets the exit status from verdict and harness failures: a violation
 // outranks a failure of the harness, which outranks unknown.
 func (s *Summary) Grade() {
-	switch {
-	case s.Verdict.Outcome == linearizability.Invalid:
-		s.Exit = ExitInvalid
-	case len(s.Harness) > 0:
+	s.Exit = Status(s.Verdict.Outcome)
+	if len(s.Harness) > 0 && s.Exit != ExitInvalid {
 		s.Exit = ExitHarness
-	case s.Verdict.Outcome == linearizability.Unknown:
-		s.Exit = ExitUnknown
-	default:
-		s.Exit = ExitValid
 	}
+}
+
+// Status is the exit status of an outcome.
+func Status(o linearizability.Outcome) int {
+	switch o {
+	case linearizability.Invalid:
+		return ExitInvalid
+	case linearizability.Unknown:
+		return ExitUnknown
+	}
+	return ExitValid
 }
 
 // Word is the verdict in one word; a harness failure that leaves no verdict of
@@ -89,6 +94,10 @@ func (s Summary) Word() string {
 	}
 	return s.Verdict.Outcome.String()
 }
+
+// Stopped tells whether somebody interrupted the run, so that there is less of it
+// than was planned.
+func (s Summary) Stopped() bool { return strings.HasPrefix(s.Interrupted, "interrupted ") }
 
 // Create makes the folder of a new run below root and lets "latest" point to it.
 func Create(root, system, provider string, seed uint64, now time.Time) (folder string, err error) {

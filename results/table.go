@@ -84,7 +84,7 @@ func system(s Summary) string {
 	if s.Nodes == 0 {
 		return s.System
 	}
-	return fmt.Sprintf("%s, %d nodes", s.System, s.Nodes)
+	return s.System + ", " + Counted(s.Nodes, "node")
 }
 
 // provider names it, and how it hurts links where that is known.
@@ -128,4 +128,12 @@ func Short(d time.Duration) string {
 		return d.Round(100 * time.Microsecond).String()
 	}
 	return d.Round(time.Microsecond).String()
+}
+
+// Counted is a number of things: "1 seed", "2 seeds".
+func Counted(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
 }

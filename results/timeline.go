@@ -141,12 +141,12 @@ func (d *drawing) notes(h history.History) {
 		}
 		switch {
 		case e.F == history.Phase:
-			phases = follow(phases, span{e.Time, d.end, n.Phase, "phase"})
+			phases = follow(phases, span{e.Time, d.end, n.Phase, "phase", n.Detail})
 		case e.F == history.Leader:
-			leaders = follow(leaders, span{e.Time, d.end, fmt.Sprintf("%s·%d", n.Leader, n.Term), "leader"})
+			leaders = follow(leaders, span{e.Time, d.end, fmt.Sprintf("%s·%d", n.Leader, n.Term), "leader", ""})
 		case e.F == history.Inject && e.Type == history.Invoke:
 			open[n.ID] = len(windows)
-			windows = append(windows, span{e.Time, d.end, n.ID + " " + strings.Join(n.Victims, " "), "fault"})
+			windows = append(windows, span{e.Time, d.end, n.ID + " " + strings.Join(n.Victims, " "), "fault", ""})
 		case e.F == history.Heal && e.Type != history.Invoke:
 			if i, ok := open[n.ID]; ok {
 				windows[i].to = e.Time
@@ -162,6 +162,7 @@ func (d *drawing) notes(h history.History) {
 type span struct {
 	from, to   time.Duration
 	text, kind string
+	more       string // for who points at it; may be empty
 }
 
 // follow ends the last span where the next begins.
@@ -196,8 +197,12 @@ func (d *drawing) lanes(name string, spans []span) {
 		x, y := d.x(s.from), d.y+lane*(laneHeight+2)
 		width := max(d.x(s.to)-x, 1.5)
 		text := html.EscapeString(s.text)
-		d.add(`<g><rect class="%s" x="%.1f" y="%d" width="%.1f" height="%d"/><title>%s: %s to %s</title>`,
-			s.kind, x, y, width, laneHeight, text, s.from.Round(time.Millisecond), s.to.Round(time.Millisecond))
+		more := ""
+		if s.more != "" {
+			more = "; " + html.EscapeString(s.more)
+		}
+		d.add(`<g><rect class="%s" x="%.1f" y="%d" width="%.1f" height="%d"/><title>%s: %s to %s%s</title>`,
+			s.kind, x, y, width, laneHeight, text, s.from.Round(time.Millisecond), s.to.Round(time.Millisecond), more)
 		if room := int(width / 6.2); room >= 3 {
 			d.add(`<text class="in" x="%.1f" y="%d">%s</text>`, x+3, y+12, html.EscapeString(cut(s.text, room)))
 		}

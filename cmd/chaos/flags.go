@@ -39,6 +39,8 @@ var asked = map[string]string{
 	"uint64":   "a whole number, 0 or more",
 	"intSlice": "whole numbers with commas between them",
 	"bool":     "true or false",
+
+	"stringToInt": "names with whole numbers, such as read=3,write=1",
 }
 
 // unreadableFlag says which values the flag takes.

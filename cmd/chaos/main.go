@@ -61,6 +61,8 @@ func goingOn(args []string) string {
 	switch {
 	case len(args) > 0 && (args[0] == "run" || args[0] == "control"):
 		return "healing and judging what there is"
+	case len(args) > 0 && args[0] == "sim":
+		return "stopping, and judging what there is"
 	case len(args) > 0 && args[0] == "agent":
 		return "healing and stopping the node"
 	}

@@ -75,7 +75,11 @@ func listResults(c *cobra.Command, root string, asJSON bool) error {
 			fmt.Fprintf(t, "%s\t%v\n", name, r.Err)
 			continue
 		}
-		fmt.Fprintf(t, "%s\t%s\t%d ok\t%.0f/s\n", r.Summary.Run, r.Summary.Word(), r.Summary.Figures.All.Ok, r.Summary.Figures.Rate)
+		word := r.Summary.Word()
+		if r.Summary.Stopped() {
+			word += ", interrupted"
+		}
+		fmt.Fprintf(t, "%s\t%s\t%d ok\t%.0f/s\n", r.Summary.Run, word, r.Summary.Figures.All.Ok, r.Summary.Figures.Rate)
 	}
 	return t.Flush()
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -50,7 +51,7 @@ Exit status: 0 valid, 1 invalid, 2 harness failure, 3 unknown, 64 wrong usage.`,
 		Example: `  chaos run
   chaos run --system paxos --nodes 3 --duration 20s --faults kill,partition-ring
   chaos run --workload append --concurrency 48 --seed 42
-  chaos run --plan results/runs/latest/plan.json
+  chaos run --plan latest
   chaos run --network relay --json`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return f.run(c) },
@@ -124,7 +125,7 @@ func (f *runFlags) run(c *cobra.Command) error {
 		if err != nil {
 			return err
 		}
-		execute = campaign.Simulated{Plan: live.Plan, System: system}.Execute
+		execute = campaign.Simulated{Plan: live.Plan, System: system, Progress: screen.progress}.Execute
 	}
 	s, err := execute(c.Context(), f.out, time.Now(), f.checkTimeout)
 	screen.done()
@@ -166,7 +167,7 @@ func (f *runFlags) decide(c *cobra.Command) (campaign.Plan, error) {
 		}
 	}
 	if f.plan != "" {
-		p, err := campaign.ReadPlan(f.plan)
+		p, err := readPlan(f.out, f.plan)
 		if err != nil {
 			return p, err
 		}
@@ -177,6 +178,17 @@ func (f *runFlags) decide(c *cobra.Command) (campaign.Plan, error) {
 		seed = freshSeed()
 	}
 	return campaign.Draw(f.spec, seed)
+}
+
+// readPlan reads a plan by what people call it: a path, or latest or the name of a
+// run's folder below root.
+func readPlan(root, name string) (campaign.Plan, error) {
+	if _, err := os.Stat(name); errors.Is(err, os.ErrNotExist) {
+		if folder, err := findRun(root, name); err == nil {
+			name = folder
+		}
+	}
+	return campaign.ReadPlan(name)
 }
 
 // leaveOut takes those default faults away that so few nodes can't suffer, and says so.
@@ -286,7 +298,7 @@ func (f *runFlags) prepare(c *cobra.Command, plan campaign.Plan) (live campaign.
 // roomFor refuses a folder of run folders into which nothing can be written.
 func roomFor(out string) error {
 	if err := writable(out); err != nil {
-		return fmt.Errorf("nothing can be written below %s: %w; remedy: chaos run --out names another folder for runs", out, err)
+		return fmt.Errorf("nothing can be written below %s: %w; remedy: --out names another folder for runs", out, err)
 	}
 	return nil
 }

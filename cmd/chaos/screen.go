@@ -44,6 +44,9 @@ func newScreen(w io.Writer, quiet bool) *screen {
 	return s
 }
 
+// patient has a screen without a terminal show nothing of what ends soon.
+func (s *screen) patient(phase string) { s.phase, s.plain = phase, time.Now() }
+
 // line prints one line that stays.
 func (s *screen) line(format string, args ...any) {
 	if s.quiet {
@@ -99,11 +102,17 @@ func (s *screen) measure(p campaign.Progress) {
 
 func (s *screen) text(p campaign.Progress) string {
 	t := p.Phase
-	if p.Left > 0 {
+	switch {
+	case p.Left > 0 && p.Simulated: // how fast it gets there is the machine's affair
+		t += fmt.Sprintf(" %s of %s simulated", p.Elapsed.Round(100*time.Millisecond), p.Elapsed+p.Left)
+	case p.Left > 0:
 		t += fmt.Sprintf(" %s left", p.Left.Round(100*time.Millisecond))
 	}
 	if p.Ok+p.Fail+p.Info > 0 {
-		t += fmt.Sprintf(" · %d ok %d fail %d info · %.0f/s", p.Ok, p.Fail, p.Info, s.rate)
+		t += fmt.Sprintf(" · %d ok %d fail %d info", p.Ok, p.Fail, p.Info)
+		if !p.Simulated {
+			t += fmt.Sprintf(" · %.0f/s", s.rate)
+		}
 	}
 	if p.Leader != "" {
 		t += " · leader " + p.Leader

@@ -52,6 +52,28 @@ func TestLiveScreen(t *testing.T) {
 	}
 }
 
+// Of a simulated storm it shows simulated time, and no rate by the clock.
+func TestSimulatedScreen(t *testing.T) {
+	var b bytes.Buffer
+	s := newScreen(&b, false)
+	p := stormy
+	p.Simulated, p.Elapsed, p.Left = true, 12*time.Second+50*time.Millisecond, 78*time.Second-50*time.Millisecond
+	s.progress(p)
+	p.Phase, p.Left = "heal", 0
+	s.progress(p)
+	want := "storm 12.1s of 1m30s simulated · 10 ok 2 fail 1 info · leader n3 · kill-1 slow-2\n" +
+		"heal · 10 ok 2 fail 1 info · leader n3 · kill-1 slow-2\n"
+	if b.String() != want {
+		t.Errorf("shown %q, want %q", b.String(), want)
+	}
+	b.Reset()
+	s.patient("simulating")
+	s.status("simulating", "soon over")
+	if b.Len() > 0 {
+		t.Errorf("a patient screen shows %q at once", b.String())
+	}
+}
+
 // Quiet is quiet.
 func TestQuietScreen(t *testing.T) {
 	var b bytes.Buffer

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -61,9 +62,13 @@ machine.
 With --seed alone it simulates that seed and says all about it; with --seeds it
 simulates many, and stops at the first that breaks a promise.
 
-Exit status: 0 no violation, 1 a violation, 2 harness failure, 3 not enough was
-seen (no seed was tried to its end, the batch was interrupted, or 10,000 seeds
-never reached a moment of the protocol), 64 wrong usage.`,
+Exit status of one seed or plan: 0 valid, 1 invalid, 3 unknown. About every
+third seed is unknown: too little went on in a window of a fault that it drew,
+or the fault could not be brought about.
+
+Exit status of a batch: 0 no violation, 1 a violation, 3 not enough was seen (no
+seed was valid, the batch was interrupted, or 10,000 seeds never reached a
+moment of the protocol). Of both, 2 is a harness failure and 64 wrong usage.`,
 		Example: `  chaos sim --system raft --seeds 1000
   chaos sim --system raft --seed 42
   chaos sim --system raft --seed 42 --trace /tmp/trace
@@ -128,6 +133,7 @@ func (f *simFlags) check(c *cobra.Command) error {
 	wrong(!one && f.trace != "", "--trace is for one seed: give --seed and leave --seeds and --until out")
 	wrong(!one && f.shrink, "--shrink is for one seed: give --seed and leave --seeds and --until out")
 	wrong(!one && f.out != "", "--out is for one seed: give --seed and leave --seeds and --until out")
+	wrong(c.Flags().Changed("trace") && f.trace == "", "--trace is empty; it takes the name that FILE.txt and FILE.html begin with")
 	wrong(f.plan != "" && c.Flags().Changed("seed"), "--seed contradicts --plan, which holds its own")
 	return errors.Join(errs...)
 }
@@ -160,6 +166,8 @@ func (f *simFlags) many(c *cobra.Command, system sim.System) error {
 	if err != nil {
 		return err
 	}
+	interrupted := c.Context().Err() != nil
+	t.Outcome = batchOutcome(t, interrupted)
 	if f.json {
 		err = encode(c.OutOrStdout(), t)
 	} else {
@@ -168,27 +176,36 @@ func (f *simFlags) many(c *cobra.Command, system sim.System) error {
 	if err != nil {
 		return err
 	}
-	interrupted := c.Context().Err() != nil
-	status := batchExit(t, interrupted)
 	if interrupted && len(t.Violations) == 0 && t.Seeds > 0 {
 		fmt.Fprintf(c.ErrOrStderr(), "interrupted after %d of %d seeds: what the others would have shown is unknown\n", t.Seeds, f.seeds)
 	}
-	if status == results.ExitValid {
-		return nil
-	}
-	return exitError(status)
+	return graded(t.Outcome)
 }
 
-// batchExit is the exit status of a batch: a violation counts, whatever else
-// happened; what was never reached, or not tried, is unknown.
+// batchExit is the exit status of a batch.
 func batchExit(t campaign.Tally, interrupted bool) int {
+	return results.Status(batchOutcome(t, interrupted))
+}
+
+// batchOutcome is what a batch came to: a violation counts, whatever else
+// happened; what was never reached, or not tried, is unknown, and so are seeds of
+// which none could have shown every kind of violation.
+func batchOutcome(t campaign.Tally, interrupted bool) linearizability.Outcome {
 	switch {
 	case len(t.Violations) > 0:
-		return results.ExitInvalid
-	case len(t.Missed()) > 0, t.Seeds == 0, interrupted:
-		return results.ExitUnknown
+		return linearizability.Invalid
+	case len(t.Missed()) > 0, t.Unknown >= t.Seeds, interrupted:
+		return linearizability.Unknown
 	}
-	return results.ExitValid
+	return linearizability.Valid
+}
+
+// graded ends the process with the status of an outcome.
+func graded(o linearizability.Outcome) error {
+	if o == linearizability.Valid {
+		return nil
+	}
+	return exitError(results.Status(o))
 }
 
 // simulatedTime writes seconds as hours and minutes.
@@ -201,21 +218,32 @@ func (f *simFlags) tell(w io.Writer, t campaign.Tally, took time.Duration) error
 	for _, m := range t.Moments {
 		fmt.Fprintf(w, "%10d  %s\n", m.Seen, m.Name)
 	}
-	fmt.Fprintf(w, "%d seeds of %s in %s, %.1f CPU s: %.0f seeds a CPU minute, %.2f million events a CPU s\n", t.Seeds, t.System,
-		took.Round(time.Millisecond), t.CPU, float64(t.Seeds)/t.CPU*60, float64(t.Events)/t.CPU/1e6)
-	fmt.Fprintf(w, "%s simulated, %d operations, %d commands applied, %d distinct states\n", simulatedTime(t.Simulated), t.Operations, t.Applied, t.States)
+	if took = took.Round(time.Millisecond); took > time.Minute {
+		took = took.Round(time.Second)
+	}
+	fmt.Fprintf(w, "%s of %s in %s, %.1f CPU s: %.0f seeds a CPU minute,\n", results.Counted(t.Seeds, "seed"), t.System, took, t.CPU, float64(t.Seeds)/t.CPU*60)
+	fmt.Fprintf(w, "%.2f million events a CPU s, %s simulated, %d operations,\n%d commands applied, %d distinct states\n",
+		float64(t.Events)/t.CPU/1e6, simulatedTime(t.Simulated), t.Operations, t.Applied, t.States)
+	if t.Changed > 0 {
+		fmt.Fprintf(w, "changed ones among the seeds: %d; --explore=false leaves them out\n", t.Changed)
+	}
 	if t.Unknown > 0 {
-		fmt.Fprintf(w, "%d seeds could not have shown every kind of violation: too little was going on in a window, or a fault could not be brought about\n", t.Unknown)
+		fmt.Fprintf(w, "%s could not have shown every kind of violation:\n", results.Counted(t.Unknown, "seed"))
+		fmt.Fprintln(w, "  too little was going on in a window, or a fault could not be brought about")
 	}
 	for _, v := range t.Violations {
 		fmt.Fprintf(w, "\n%s\n  chaos sim --system %s --seed %d%s\n", v, t.System, v.Seed, f.again())
 	}
+	seeds := results.Counted(t.Seeds, "seed")
 	for _, m := range t.Missed() {
-		fmt.Fprintf(w, "\nnever reached in %d seeds: %s\n", t.Seeds, m)
+		fmt.Fprintf(w, "\nnever reached in %s: %s\n", seeds, m)
 	}
-	verdict := fmt.Sprintf("no violation in %d seeds", t.Seeds)
+	verdict := "no violation in " + seeds
+	if t.Unknown >= t.Seeds {
+		verdict += ", of which not one could be judged valid: unknown"
+	}
 	if n := len(t.Violations); n > 0 {
-		verdict = fmt.Sprintf("%d of %d seeds broke a promise", n, t.Seeds)
+		verdict = fmt.Sprintf("%d of %s broke a promise", n, seeds)
 	}
 	_, err := fmt.Fprintln(w, verdict)
 	return err
@@ -229,6 +257,9 @@ func (f *simFlags) again() string {
 	return ""
 }
 
+// simulating is all that a single simulation does, for the screen.
+const simulating = "simulating"
+
 // one simulates a single seed or plan, and says all about it.
 func (f *simFlags) one(c *cobra.Command, system sim.System) error {
 	plan, err := f.decide(c)
@@ -240,12 +271,16 @@ func (f *simFlags) one(c *cobra.Command, system sim.System) error {
 			return err
 		}
 	}
-	w := c.OutOrStdout()
-	if !f.json {
-		describe(w, plan)
+	if f.out != "" {
+		if err := roomFor(f.out); err != nil {
+			return err
+		}
 	}
 	start := campaign.CPUSeconds()
-	run := campaign.Simulated{Plan: plan, System: system}
+	run := campaign.Simulated{Plan: plan, System: system, Audit: f.out != ""}
+	screen := newScreen(c.ErrOrStderr(), f.json)
+	screen.patient(simulating)
+	run.Progress = func(p campaign.Progress) { screen.status(simulating, screen.text(p)) }
 	var trace *tracer
 	if f.trace != "" {
 		if trace, err = newTracer(f.trace, plan); err != nil {
@@ -253,11 +288,16 @@ func (f *simFlags) one(c *cobra.Command, system sim.System) error {
 		}
 		run.Trace = trace.see
 	}
-	out, err := run.Run()
+	if !f.json {
+		describe(c.OutOrStdout(), plan)
+	}
+	out, err := run.Run(c.Context())
+	screen.done()
 	if err != nil {
 		return err
 	}
-	found, verdict, err := out.Judge(c.Context(), plan)
+	judging := context.WithoutCancel(c.Context()) // an interrupt ended the storm
+	found, verdict, err := out.Judge(judging, plan)
 	if err != nil {
 		return err
 	}
@@ -270,7 +310,7 @@ func (f *simFlags) one(c *cobra.Command, system sim.System) error {
 		}
 	}
 	if f.out != "" {
-		s, err := campaign.Simulated{Plan: plan, System: system}.Execute(c.Context(), f.out, time.Now(), time.Minute)
+		s, err := run.Keep(judging, out, f.out, time.Now(), time.Minute)
 		if err != nil {
 			return err
 		}
@@ -284,7 +324,11 @@ func (f *simFlags) decide(c *cobra.Command) (campaign.Plan, error) {
 	if f.plan == "" {
 		return campaign.Swarm(f.system, f.seed, f.duration)
 	}
-	p, err := campaign.ReadPlan(f.plan)
+	root := f.out
+	if root == "" {
+		root = runsRoot
+	}
+	p, err := readPlan(root, f.plan)
 	if err == nil && c.Flags().Changed("system") && p.Spec.System != f.system {
 		err = fmt.Errorf("--system contradicts the plan, which says %s", p.Spec.System)
 	}
@@ -295,16 +339,21 @@ func (f *simFlags) decide(c *cobra.Command) (campaign.Plan, error) {
 // describe writes the configuration that a seed drew.
 func describe(w io.Writer, p campaign.Plan) {
 	s := p.Spec
-	fmt.Fprintf(w, "seed      %d\nsystem    %s, %d nodes\nload      %s, %d clients, %d operations a second\n", p.Seed, s.System, s.Nodes, s.Workload, s.Concurrency, s.Rate)
+	rate := "as fast as answers come"
+	if s.Rate > 0 {
+		rate = results.Counted(s.Rate, "operation") + " a second"
+	}
+	fmt.Fprintf(w, "seed      %d\nsystem    %s, %s\nload      %s, %s, %s\n", p.Seed, s.System, results.Counted(s.Nodes, "node"), s.Workload,
+		results.Counted(s.Concurrency, "client"), rate)
 	fmt.Fprintf(w, "time-outs tick %s, heartbeat %d ticks, election from %d ticks, snapshot every %d entries\n",
-		time.Duration(s.Knobs.Tick), s.Knobs.HeartbeatTicks, s.Knobs.ElectionTicks, s.Knobs.SnapshotEntries)
+		time.Duration(s.Knobs.Tick), s.Knobs.HeartbeatTicks, s.Knobs.ElectionTicks, s.Knobs.Nodes().WithDefaults().SnapshotEntries)
 	if s.Knobs.CrashAt != "" {
 		fmt.Fprintf(w, "crash     %s\n", s.Knobs.CrashAt)
 	}
 	if s.Sim != nil {
 		fmt.Fprintf(w, "world     %s\n", strings.ReplaceAll(s.Sim.String(), "\n", "\n          "))
 	}
-	fmt.Fprintf(w, "faults    %s\n", strings.Join(s.Faults, ", "))
+	fmt.Fprintf(w, "faults    %s\n", cmp.Or(strings.Join(s.Faults, ", "), "none"))
 	for _, st := range p.Schedule {
 		fmt.Fprintf(w, "          %9s %-6s %-20s %s\n", st.At, st.Action, st.ID, st.Victims)
 	}
@@ -314,7 +363,7 @@ func describe(w io.Writer, p campaign.Plan) {
 func (f *simFlags) conclude(c *cobra.Command, p campaign.Plan, out campaign.Simulation, found *campaign.Violation, v linearizability.Verdict, cpu float64) error {
 	w := c.OutOrStdout()
 	if f.json {
-		t := campaign.Tally{System: p.Spec.System, First: p.Seed, Seeds: 1, CPU: cpu, Simulated: out.Time.Seconds(), Events: out.Events,
+		t := campaign.Tally{System: p.Spec.System, First: p.Seed, Seeds: 1, Outcome: v.Outcome, CPU: cpu, Simulated: out.Time.Seconds(), Events: out.Events,
 			Operations: len(out.History.Events) / 2, Applied: out.Applied, States: len(out.States), Moments: out.Moments, Violations: []campaign.Violation{}}
 		if found != nil {
 			t.Violations = append(t.Violations, *found)
@@ -339,13 +388,7 @@ func (f *simFlags) conclude(c *cobra.Command, p campaign.Plan, out campaign.Simu
 	if found != nil && f.shrink {
 		return f.shrinkPlan(c, p, *found)
 	}
-	if found != nil {
-		return exitError(results.ExitInvalid)
-	}
-	if v.Outcome == linearizability.Unknown && f.plan != "" {
-		return exitError(results.ExitUnknown)
-	}
-	return nil
+	return graded(v.Outcome)
 }
 
 // shrinkPlan makes a failing plan smaller, prints it as a golden scenario, and

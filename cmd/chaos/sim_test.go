@@ -1,8 +1,12 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -34,7 +38,8 @@ func tally(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: tally FILE NAME=VALUE...")
 	}
 	t := readTally(ts, args[0])
-	is := map[string]string{"system": t.System, "first": fmt.Sprint(t.First), "seeds": fmt.Sprint(t.Seeds), "violations": fmt.Sprint(len(t.Violations))}
+	is := map[string]string{"system": t.System, "first": fmt.Sprint(t.First), "seeds": fmt.Sprint(t.Seeds), "changed": fmt.Sprint(t.Changed), "outcome": t.Outcome.String(), "unknown": fmt.Sprint(t.Unknown),
+		"violations": fmt.Sprint(len(t.Violations))}
 	for _, a := range args[1:] {
 		name, want, _ := strings.Cut(a, "=")
 		if got, known := is[name]; !known || got != want {
@@ -57,7 +62,7 @@ func same(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // A batch that broke a promise exits as that, whatever else happened; one that was
-// interrupted, tried nothing or never reached a moment shows nothing.
+// interrupted, tried nothing, judged nothing or never reached a moment shows nothing.
 func TestBatchExit(t *testing.T) {
 	seen, missed := campaign.Tally{Seeds: campaign.MomentSeeds}, campaign.Tally{Seeds: campaign.MomentSeeds}
 	seen.Moments = []sim.Moment{{Name: "a", Seen: 1}}
@@ -66,6 +71,8 @@ func TestBatchExit(t *testing.T) {
 	broken.Violations = []campaign.Violation{{Seed: 1}}
 	few := missed
 	few.Seeds = 1
+	mixed, blind := seen, seen
+	mixed.Unknown, blind.Unknown = seen.Seeds-1, seen.Seeds
 	for name, c := range map[string]struct {
 		tally       campaign.Tally
 		interrupted bool
@@ -76,6 +83,8 @@ func TestBatchExit(t *testing.T) {
 		"a moment was never reached":  {missed, false, results.ExitUnknown},
 		"too few seeds to reach all":  {few, false, results.ExitValid},
 		"nothing was tried":           {campaign.Tally{}, false, results.ExitUnknown},
+		"one of them was valid":       {mixed, false, results.ExitValid},
+		"not one of them was valid":   {blind, false, results.ExitUnknown},
 		"broken":                      {broken, false, results.ExitInvalid},
 		"broken, and interrupted":     {broken, true, results.ExitInvalid},
 		"broken before the interrupt": {campaign.Tally{Seeds: 1, Violations: broken.Violations}, true, results.ExitInvalid},
@@ -83,5 +92,29 @@ func TestBatchExit(t *testing.T) {
 		if got := batchExit(c.tally, c.interrupted); got != c.want {
 			t.Errorf("%s: exit status %d, want %d", name, got, c.want)
 		}
+	}
+}
+
+// An interrupt ends a single seed of an hour where it stands, and what there is
+// is judged, shown and left in a folder.
+func TestInterruptedSeed(t *testing.T) {
+	ctx, interrupt := context.WithCancel(t.Context())
+	interrupt()
+	root := t.TempDir()
+	var out, words bytes.Buffer
+	c := newSimCommand()
+	c.SetArgs([]string{"--seed", "5", "--duration", "1h", "--out", root})
+	c.SetOut(&out)
+	c.SetErr(&words)
+	c.SilenceUsage, c.SilenceErrors = true, true
+	if err := c.ExecuteContext(ctx); !errors.Is(err, exitError(results.ExitUnknown)) {
+		t.Errorf("it ends with %v", err)
+	}
+	if !strings.Contains(out.String(), "\nUNKNOWN: interrupted after 0s; until then: ") || strings.Contains(out.String(), "undecided") {
+		t.Errorf("it says %s", out.String())
+	}
+	s, err := results.ReadSummary(filepath.Join(root, results.LatestLink))
+	if err != nil || !s.Stopped() || s.Exit != results.ExitUnknown {
+		t.Errorf("it leaves %+v, %v", s, err)
 	}
 }

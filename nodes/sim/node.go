@@ -79,7 +79,7 @@ func (c *typedCrew[M, R, W]) drop(slot int32)         { c.messages.get(slot) }
 func (c *typedCrew[M, R, W]) double(slot int32) int32 { return c.messages.put(c.messages.items[slot]) }
 func (c *typedCrew[M, R, W]) watch() consensus.Watch  { return c.watching }
 func (c *typedCrew[M, R, W]) describe(slot int32) string {
-	return fmt.Sprint(c.messages.items[slot])
+	return describe(c.messages.items[slot])
 }
 
 func (c *typedCrew[M, R, W]) size(slot int32) int {

@@ -2,10 +2,14 @@ package sim
 
 import (
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"chaos/nodes"
 	"chaos/nodes/consensus"
+	"chaos/nodes/kv"
 )
 
 // A Traced is one thing that happened, for people.
@@ -52,6 +56,50 @@ func (w *World) trace(id nodes.ID, kind, format string, args ...any) {
 	if w.options.Trace != nil {
 		w.options.Trace(Traced{At: w.Now(), Node: id, Kind: kind, Text: fmt.Sprintf(format, args...)})
 	}
+}
+
+// describe writes a message for people. One that holds commands says so by a
+// method that lets us, who know what they are, put them into words.
+func describe(message any) string {
+	if m, ok := message.(interface {
+		Describe(command func(data []byte) string) string
+	}); ok {
+		return m.Describe(commandText)
+	}
+	return fmt.Sprint(message)
+}
+
+// textMax is how much of a key or a value a trace shows, in characters.
+const textMax = 40
+
+// commandText writes a command as "put(sim/3,17)".
+func commandText(data []byte) string {
+	c, err := kv.DecodeCommand(data)
+	if err != nil {
+		return fmt.Sprintf("%.40q", data)
+	}
+	s := c.Op.String() + "(" + printable(c.Key)
+	switch c.Op {
+	case kv.Put, kv.Append:
+		s += "," + printable(string(c.Value))
+	case kv.CAS:
+		old := "nothing"
+		if !c.OldAbsent {
+			old = printable(string(c.Old))
+		}
+		s += "," + old + "," + printable(string(c.Value))
+	case kv.Add:
+		s += fmt.Sprintf(",%+d", c.Delta)
+	}
+	return s + ")"
+}
+
+// printable is a text as it is, or quoted where that could not be printed.
+func printable(s string) string {
+	if !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return !strconv.IsPrint(r) }) {
+		return fmt.Sprintf("%.*q", textMax, s)
+	}
+	return fmt.Sprintf("%.*s", textMax, s)
 }
 
 func (w *World) traceMessage(h *host, to nodes.ID, slot int32, l *link) {
