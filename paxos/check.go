@@ -59,8 +59,10 @@ type watched struct {
 	told  Ballot // the highest ballot that others may have heard of
 	fresh []vote // acceptances that are perhaps not durable yet
 
-	promised Ballot // durable
-	life     uint64 // durable: what its questions' tags begin with
+	promised Ballot                     // durable
+	life     uint64                     // durable: what its questions' tags begin with
+	asked    uint64                     // the highest tag of earlier incarnations that others may have heard of
+	asking   struct{ now, told uint64 } // the highest tag of this one, and of those that are out
 	accepted window[remembered]
 	swept    uint64 // the checkpoint at which Check.forget was called last
 
@@ -94,10 +96,11 @@ type glance struct {
 	received int          // bytes of it
 	asked    consensus.ID
 
-	leader   consensus.ID
-	tag      uint64
-	failures int
-	fill     uint64
+	leader    consensus.ID
+	tag       uint64
+	failures  int
+	fill      uint64
+	questions uint64
 }
 
 // glance takes a look at c.
@@ -106,7 +109,7 @@ func (c *Core) glance() glance {
 		accepts: c.acceptor.touched.count, decides: c.learner.touched.count,
 		mark: c.learner.mark, index: c.learner.index, term: c.checkpoint.snapshot.Term, first: c.acceptor.accepted.first,
 		asked: c.learner.asked, leader: c.leadership.leader, tag: c.leadership.tag,
-		failures: c.contention.failures, fill: c.contention.fill}
+		failures: c.contention.failures, fill: c.contention.fill, questions: c.reader.count}
 	if in := c.checkpoint.incoming; in != nil {
 		g.from, g.received = in.from, len(in.snapshot.Data)
 	}
@@ -158,6 +161,7 @@ func (k *Check) Started(id consensus.ID) error {
 	}
 	now := n.core.glance()
 	n.last = glance{first: now.first} // nothing that the new incarnation did before
+	n.asked, n.asking.now, n.asking.told = max(n.asked, n.asking.told), 0, 0
 	if err := n.restored(); err != nil {
 		return err
 	}
@@ -255,6 +259,11 @@ func (k *Check) changed(n *watched, before *glance) error {
 	if err := k.ballots(n, before); err != nil {
 		return err
 	}
+	if now.questions != before.questions {
+		if err := n.asks(); err != nil {
+			return err
+		}
+	}
 	if now.accepts != before.accepts {
 		if err := k.accepts(n, before); err != nil {
 			return err
@@ -289,6 +298,21 @@ func (k *Check) ballots(n *watched, before *glance) error {
 	if k.mode == Classic && now.ballot.Round <= n.core.contention.reserved {
 		n.told = now.ballot // its requests leave early
 	}
+	return nil
+}
+
+// asks looks at the newest question of a node that does not lead: who leads asks
+// under its ballot.
+func (n *watched) asks() error {
+	rounds := n.core.reader.rounds
+	if n.core.leads() || len(rounds) == 0 {
+		return nil
+	}
+	tag := rounds[len(rounds)-1].tag
+	if tag <= n.asked {
+		return n.breach(questionsUnique, "it asks under the tag %d, and asked under those up to %d before it restarted", tag, n.asked)
+	}
+	n.asking.now = max(n.asking.now, tag)
 	return nil
 }
 
@@ -340,7 +364,8 @@ func (k *Check) Flushed(id consensus.ID) error {
 	if err := k.Stepped(id); err != nil {
 		return err
 	}
-	n.promised, n.told, n.life = n.core.acceptor.promised, highest(n.told, n.used), n.core.reader.life
+	n.promised, n.told = n.core.acceptor.promised, highest(n.told, n.used)
+	n.life, n.asking.told = n.core.reader.life, n.asking.now
 	for _, v := range n.fresh {
 		if at := n.accepted.at(v.slot); at != nil {
 			at.durable = v.ballot

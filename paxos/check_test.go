@@ -95,6 +95,17 @@ var breaches = []struct {
 		}
 		return f.restart(2, func(r Record) bool { return r.Kind != RecordLife })
 	}},
+	{questionsUnique, func(f *forgery) error { // who heard of the first may answer the second
+		ask := func() { f.step(f.at(2), func(c *Core) Output { return c.Read(1) }) }
+		ask()
+		if err := f.restart(2, func(Record) bool { return true }); err != nil {
+			return err
+		}
+		f.core(2).leadership.leader = 1
+		f.core(2).reader.life-- // forgotten behind the restart
+		ask()
+		return f.breach
+	}},
 	{ballotsUnique, func(f *forgery) error {
 		f.core(2).proposer.ballot = Ballot{7, 3}
 		return f.watch.Stepped(2)

@@ -45,7 +45,8 @@ type shadow struct {
 	end    *consensus.Entry // the core's last entry: another one where the end was rewritten
 
 	reads    batch
-	refused  int // votes
+	names    []names // of requests for reads, by incarnation
+	refused  int     // votes
 	incoming int // bytes of a snapshot
 	hurry    int
 	forced   bool
@@ -180,6 +181,9 @@ func (k *Check) look(s *shadow) error {
 	if err := k.checkReads(s, known); err != nil {
 		return err
 	}
+	if err := s.asked(); err != nil {
+		return err
+	}
 	s.remember()
 	return nil
 }
@@ -200,8 +204,9 @@ func (s *shadow) remember() {
 // it, and until Flushed tells that it ended, it can still be lost.
 func (s *shadow) restart() {
 	c, was := s.core, s.durable
+	past := s.names[max(0, len(s.names)-incarnationsMax):]
 	*s = shadow{id: s.id, core: c, term: c.term, vote: c.vote, end: c.log.end(), offered: s.offered,
-		durable: was, changed: min(s.changed, was.log.last()+1)}
+		names: append(past, names{c.reads.id, c.reads.id}), durable: was, changed: min(s.changed, was.log.last()+1)}
 	s.log = spine{base: c.log.base, baseTerm: c.log.baseTerm}
 	for _, e := range c.log.entries {
 		s.log.terms = append(s.log.terms, e.Term)

@@ -304,3 +304,26 @@ func foreign(c *Core) bool {
 	}
 	return false
 }
+
+// names are those under which one incarnation asked its leader for reads: from
+// the one behind the first to the last.
+type names struct{ first, last uint64 }
+
+// incarnationsMax is how many earlier incarnations' names are remembered.
+const incarnationsMax = 64
+
+// asked: no incarnation asks under a name that an earlier one used, since an
+// answer to that one may still be on its way (thesis 6.4).
+func (s *shadow) asked() error {
+	id, now := s.core.reads.id, &s.names[len(s.names)-1]
+	if id == now.last {
+		return nil
+	}
+	now.last = id
+	for _, past := range s.names[:len(s.names)-1] {
+		if id > past.first && id <= past.last {
+			return s.breach("read-names-unique", "it asks its leader under the name %d, as it did before it restarted", id)
+		}
+	}
+	return nil
+}

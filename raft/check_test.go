@@ -254,6 +254,16 @@ var breaches = []struct {
 		f.sound(f.append(2, entry(4, 2)), f.flush(2), f.restart(2, nil, f.journal(2, 1, 1, 1, 2, 2)))
 		return f.restart(2, nil, f.journal(2, 1, 1, 1, 2))
 	}},
+	{"read-names-unique", "two incarnations count the names of their reads from the same number", func(f *forgery) error {
+		journal := f.journal(2, 1, 1, 1, 2)
+		f.sound(f.restart(2, nil, journal))
+		f.cores[2].reads.id++
+		f.cores[2].reads.waiting = []reader{{2, 7}}
+		f.sound(f.step(2), f.restart(2, nil, journal))
+		f.cores[2].reads.id++
+		f.cores[2].reads.waiting = []reader{{2, 8}}
+		return f.step(2)
+	}},
 	{"read-index", "a deposed leader confirms a read at what it knows", func(f *forgery) error {
 		f.stale()
 		r := &f.cores[1].reads

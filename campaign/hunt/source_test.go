@@ -205,10 +205,10 @@ func TestKey(t *testing.T) {
 		return b.Key(Defect{Name: "small", Text: []byte(patch)})
 	}
 	keys := map[string]bool{}
-	for _, k := range []string{key("these", "patch"), key("others", "patch"), key("these", "another"), key("these", "")} {
+	for _, k := range []string{key("these", "patch"), key("others", "patch"), key("these", "another"), key("these", ""), key("these", "patch")} {
 		keys[k] = true
 	}
-	if len(keys) != 4 || key("these", "patch") != key("these", "patch") {
+	if len(keys) != 4 {
 		t.Errorf("four builds have the keys %v", keys)
 	}
 }
