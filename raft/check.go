@@ -47,7 +47,7 @@ type shadow struct {
 	reads    batch
 	names    []names // of requests for reads, by incarnation
 	refused  int     // votes
-	incoming int // bytes of a snapshot
+	incoming int     // bytes of a snapshot
 	hurry    int
 	forced   bool
 
