@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"os"
+	"syscall"
 	"testing"
 )
 
@@ -35,5 +38,18 @@ func TestErrorsOfHosts(t *testing.T) {
 	}
 	if err := together(rs, []error{nil, errors.New("x"), &errorAt{"c", context.Canceled}}); !errors.Is(err, context.Canceled) {
 		t.Errorf("it is no longer known for what it is: %v", err)
+	}
+}
+
+// A way is open when the other host says something, though it be no.
+func TestAnswered(t *testing.T) {
+	for err, want := range map[error]bool{
+		syscall.ECONNREFUSED: true, syscall.ECONNRESET: true,
+		syscall.EHOSTUNREACH: false, syscall.ENETUNREACH: false, syscall.ETIMEDOUT: false, context.DeadlineExceeded: false,
+	} {
+		dialed := &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", err)}
+		if got := answered(dialed); got != want {
+			t.Errorf("%v: open %t, want %t", dialed, got, want)
+		}
 	}
 }

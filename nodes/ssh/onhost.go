@@ -119,8 +119,7 @@ func (r request) look(ctx context.Context) answer {
 	return a
 }
 
-// unreached tries the way to the other nodes. A refused connection shows that
-// it is open.
+// unreached tries the way to the other nodes.
 func (r request) unreached(ctx context.Context) (out []string) {
 	ctx, cancel := context.WithTimeout(ctx, peerWait)
 	defer cancel()
@@ -129,16 +128,21 @@ func (r request) unreached(ctx context.Context) (out []string) {
 	for i, peer := range r.Peers {
 		work.Go(func() {
 			c, err := new(net.Dialer).DialContext(ctx, "tcp", net.JoinHostPort(peer, strconv.Itoa(r.Ports)))
-			switch {
-			case err == nil:
+			if err == nil {
 				c.Close()
-			case !errors.Is(err, syscall.ECONNREFUSED):
+			} else if !answered(err) {
 				whys[i] = err.Error()
 			}
 		})
 	}
 	work.Wait()
 	return slices.DeleteFunc(whys, func(s string) bool { return s == "" })
+}
+
+// answered tells whether a dial that failed shows that the way is open: the other
+// host refused, or had the port for a moment only, since it is looked at, too.
+func answered(err error) bool {
+	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ECONNRESET)
 }
 
 // prepare ends what a former agent of the same run left, makes the run's folder
