@@ -2,7 +2,6 @@ package campaign
 
 import (
 	"context"
-	"fmt"
 	"math/rand/v2"
 	"strings"
 	"time"
@@ -293,71 +292,6 @@ func (r *simRun) missedCrash() {
 	if note, missed := missedCrash(r.Plan.Spec.Knobs.CrashAt, r.crashed); missed {
 		r.note(history.Info, history.Incident, note)
 	}
-}
-
-// recover heals a majority and demands that it answers again, with no other
-// load, while the rest stays as it is; then the same of all nodes. Only after
-// that clients go on.
-func (r *simRun) recover() bool {
-	if !r.takeOver() {
-		return false
-	}
-	broken, err := r.leaveBroken()
-	if err != nil {
-		r.storm.trouble = append(r.storm.trouble, err.Error())
-	}
-	r.begin(history.Note{Phase: history.Healing, Detail: leftBroken(broken)})
-	if err := r.storm.healAll(context.Background()); err != nil {
-		r.storm.trouble = append(r.storm.trouble, err.Error())
-	}
-	core := r.core()
-	r.world.Spare()
-	r.restartAll()
-	if rest := r.others(core); r.transfer > 0 && len(rest) > 0 { // the one who is to take over may be gone
-		r.world.Transfer(r.seen.current(r.world.Now()), rest[r.dice.IntN(len(rest))])
-	}
-	r.loading = false
-	r.world.Calm(core)
-	if !r.answering(core, stuckAfter) {
-		return r.stuck(core)
-	}
-	if _, err := r.world.Revert(context.Background(), restOf); err != nil {
-		r.storm.trouble = append(r.storm.trouble, err.Error())
-	}
-	r.world.Calm(r.all())
-	r.enter(history.Settle)
-	if !r.answering(r.all(), stuckAfter) {
-		return r.stuck(r.all())
-	}
-	r.load()
-	return r.until(r.world.Now()+settleMin) && r.rest()
-}
-
-// rest stops the load; what is under way may end in a moment of grace.
-func (r *simRun) rest() bool {
-	r.loading = false
-	if !r.until(r.world.Now() + graceTime) {
-		return false
-	}
-	r.hurried = true
-	for _, w := range r.workers {
-		w.hurry()
-	}
-	return r.world.Breach() == nil
-}
-
-// stuck names the breach of a majority that does not answer, unless another came first.
-func (r *simRun) stuck(of []nodes.ID) bool {
-	if r.world.Breach() == nil {
-		for _, id := range of {
-			if p := r.probes[id-1]; !p.ok {
-				r.world.Accuse(&sim.Breach{Invariant: Stuck, Node: id,
-					Detail: fmt.Sprintf("%s does not answer %s after it was healed together with %v: %s", id, stuckAfter, of, p.why)})
-				break
-			}
-		}
-	}
-	return false
 }
 
 // finish reads everything at the end, restarts all nodes, and reads again.

@@ -1,11 +1,9 @@
 package campaign
 
 import (
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"time"
 
 	"chaos/history"
@@ -246,104 +244,4 @@ func (p *probe) answered(e history.Event) {
 	if p.active {
 		p.run.world.Wake(p.run.world.Now()+readyPoll, int32(len(p.run.workers)+int(p.id)-1))
 	}
-}
-
-// restOf is the injection that keeps everything outside the core as the storm left it.
-const restOf = "rest"
-
-// core is the majority that is healed first: drawn, and with those that run before others.
-func (r *simRun) core() []nodes.ID {
-	ids := r.all()
-	dice := stream(r.Plan.Seed^r.chance(), coreStream)
-	dice.Shuffle(len(ids), func(a, b int) { ids[a], ids[b] = ids[b], ids[a] })
-	if r.outgoing != 0 {
-		ids = append(slices.DeleteFunc(ids, func(id nodes.ID) bool { return id == r.outgoing }), r.outgoing)
-	}
-	ids = ids[:len(ids)/2+1]
-	slices.Sort(ids)
-	return ids
-}
-
-// others are the nodes outside the core.
-func (r *simRun) others(core []nodes.ID) []nodes.ID {
-	return slices.DeleteFunc(r.all(), func(id nodes.ID) bool { return slices.Contains(core, id) })
-}
-
-const coreStream = 4
-
-// leaveBroken keeps what is wrong outside the core, under a name of its own, and
-// breaks more of it: what is down, frozen or half cut off must not matter.
-func (r *simRun) leaveBroken() (kept []nodes.Effect, err error) {
-	core := r.core()
-	inside := func(id nodes.ID) bool { return id == nodes.Clients || slices.Contains(core, id) }
-	for _, i := range r.storm.live {
-		for _, e := range i.effects {
-			if e.OnLink() && !(inside(e.From) && inside(e.To)) || !e.OnLink() && !inside(e.Node) {
-				kept = append(kept, e)
-			}
-		}
-	}
-	kept = append(kept, evened(kept, core)...)
-	for _, id := range r.others(core) {
-		kept = append(kept, r.breakage(id, core)...)
-	}
-	_, err = r.world.Apply(context.Background(), restOf, kept)
-	return kept, err
-}
-
-// leftBroken says in the note of the healing what it does not heal yet; no
-// injection of the plan did that, so none of their notes tells of it.
-func leftBroken(kept []nodes.Effect) string {
-	var told []string
-	for _, e := range kept {
-		if s := e.String(); !slices.Contains(told, s) {
-			told = append(told, s)
-		}
-	}
-	if len(told) == 0 {
-		return ""
-	}
-	return history.LeftBroken + strings.Join(told, ", ")
-}
-
-// evened makes cuts that part an outsider from some of the core part it from all
-// of it. A leader that only some of the core hear keeps the others without one
-// for as long as it lives, and no algorithm here promises to overcome that.
-func evened(kept []nodes.Effect, core []nodes.ID) (out []nodes.Effect) {
-	for _, e := range kept {
-		from, to := slices.Contains(core, e.From), slices.Contains(core, e.To)
-		if e.Kind != nodes.Cut && e.Kind != nodes.CutData || from == to || e.From == nodes.Clients || e.To == nodes.Clients {
-			continue
-		}
-		for _, id := range core {
-			if from {
-				e.From = id
-			} else {
-				e.To = id
-			}
-			out = append(out, e)
-		}
-	}
-	return out
-}
-
-// breakage draws what else is wrong with a node outside the core.
-func (r *simRun) breakage(id nodes.ID, core []nodes.ID) (out []nodes.Effect) {
-	switch what := r.dice.IntN(6); what {
-	case 0:
-	case 1:
-		out = append(out, nodes.Effect{Kind: nodes.Down, Node: id})
-	case 2:
-		out = append(out, nodes.Effect{Kind: nodes.Frozen, Node: id})
-	default:
-		for _, c := range core {
-			if what != 3 {
-				out = append(out, nodes.Effect{Kind: nodes.Cut, From: id, To: c})
-			}
-			if what != 4 {
-				out = append(out, nodes.Effect{Kind: nodes.Cut, From: c, To: id})
-			}
-		}
-	}
-	return out
 }
