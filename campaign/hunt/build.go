@@ -29,7 +29,8 @@ const (
 type Builder struct {
 	source Source
 	folder string
-	mu     sync.Mutex // one build at a time: each uses all cores anyway
+	mu     sync.Mutex      // one build at a time: each uses all cores anyway
+	broken map[string]bool // by key: builds that failed
 }
 
 // NewBuilder makes a Builder that keeps its builds in folder, and takes those
@@ -45,7 +46,7 @@ func NewBuilder(s Source, folder string) (*Builder, error) {
 	if err := prune(folder); err != nil {
 		return nil, err
 	}
-	return &Builder{source: s, folder: folder}, nil
+	return &Builder{source: s, folder: folder, broken: map[string]bool{}}, nil
 }
 
 // buildFolder is what the folder of a build is called.
@@ -73,14 +74,16 @@ func unused(name string) bool {
 	return err == nil && time.Since(info.ModTime()) > buildsKept
 }
 
-// Key names a build of the defect: it changes with the sources and the patch.
+// Key names a build of the defect: it changes with the sources and the diff, and
+// not with the head, which only tells of it.
 func (b *Builder) Key(d Defect) string {
-	sum := sha256.Sum256([]byte(b.source.sum + "\n" + string(d.Text)))
+	sum := sha256.Sum256([]byte(b.source.sum + "\n" + d.Diff))
 	return hex.EncodeToString(sum[:])[:16]
 }
 
 // Build builds chaos with the defect, or without any of the zero Defect, and
-// returns the program's path. What was built before is used again.
+// returns the program's path. What was built before is used again; what failed
+// to build is not tried again, and only the first error tells why.
 func (b *Builder) Build(ctx context.Context, d Defect) (string, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -89,6 +92,9 @@ func (b *Builder) Build(ctx context.Context, d Defect) (string, error) {
 	if _, err := os.Stat(program); err == nil {
 		now := time.Now()
 		return program, os.Chtimes(program, now, now)
+	}
+	if b.broken[b.Key(d)] {
+		return "", fmt.Errorf("building %s failed before", nameOf(d))
 	}
 	work, err := os.MkdirTemp(b.folder, workPrefix) // on the file system of the builds
 	if err != nil {
@@ -101,6 +107,7 @@ func (b *Builder) Build(ctx context.Context, d Defect) (string, error) {
 	}
 	fresh := filepath.Join(work, programName)
 	if err := b.compile(ctx, overlay, fresh); err != nil {
+		b.broken[b.Key(d)] = ctx.Err() == nil
 		return "", fmt.Errorf("building %s: %w", nameOf(d), err)
 	}
 	if err := os.MkdirAll(folder, 0o755); err != nil {

@@ -39,6 +39,7 @@ type Defect struct {
 	Hidden   string   `json:"hidden,omitempty"` // why a live run can hardly show it; "" if it can
 	Needs    string   `json:"needs,omitempty"`  // what a live run that shows it takes
 	Text     []byte   `json:"-"`                // the whole file
+	Diff     string   `json:"-"`                // what stands behind the head
 
 	changes []*gitdiff.File
 }
@@ -75,8 +76,9 @@ func Parse(file string, text []byte) (Defect, error) {
 			return fail(lines[i], "%s: %v", headFields[i], err)
 		}
 	}
+	d.Diff = after(string(text), body-1)
 	// Empty lines in the head's place keep the numbers of the lines.
-	if d.changes, err = readPatch(strings.Repeat("\n", body-1) + after(string(text), body-1)); err != nil {
+	if d.changes, err = readPatch(strings.Repeat("\n", body-1) + d.Diff); err != nil {
 		return Defect{}, fmt.Errorf("%s: %w", file, err)
 	}
 	return d, nil

@@ -58,8 +58,8 @@ func (h Hunt) Run(ctx context.Context) (Report, error) {
 		book.tell = func(Progress) {}
 	}
 	for _, j := range all {
-		if _, done := h.State.Find(j.try); done {
-			book.done++
+		if t, done := h.State.Find(j.try); done {
+			book.count(t)
 		}
 	}
 	events := make(chan job)
@@ -215,14 +215,19 @@ func (b *book) note(ctx context.Context, j job) error {
 		b.show("FAILED " + failure)
 		return nil
 	}
-	b.done++
+	b.count(j.try)
 	b.tries = append(b.tries, j.try)
-	if j.try.Found && j.try.Defect != Sound {
-		b.found++
-	}
 	err := b.hunt.State.Add(j.try)
 	b.show(j.try.news(b.hunt.Runner.In()))
 	return err
+}
+
+// count counts a try that has ended, in this hunt or in one that it goes on with.
+func (b *book) count(t Try) {
+	b.done++
+	if t.Found && t.Defect != Sound {
+		b.found++
+	}
 }
 
 func (b *book) show(news string) {

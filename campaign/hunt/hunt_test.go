@@ -3,7 +3,6 @@ package hunt
 import (
 	"bytes"
 	"context"
-	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -29,14 +28,24 @@ func in(t *testing.T, text string, want ...string) {
 func run(t *testing.T, h Hunt) (Report, string) {
 	t.Helper()
 	var news []string
+	var last Progress
 	h.Progress = func(p Progress) {
-		if p.News != "" {
+		if last = p; p.News != "" {
 			news = append(news, p.News)
 		}
 	}
 	r, err := h.Run(t.Context())
 	if err != nil {
 		t.Fatal(err)
+	}
+	found := 0
+	for _, l := range r.Lines {
+		if l.Defect != Sound {
+			found += l.Found
+		}
+	}
+	if found != last.Found {
+		t.Errorf("progress counts %d tries that found something, the report %d", last.Found, found)
 	}
 	return r, strings.Join(news, "\n")
 }
@@ -273,8 +282,21 @@ func TestLocal(t *testing.T) {
 		t.Errorf("exit %d, %+v", r.Exit(), r)
 	}
 	in(t, Record("", r), "- missed: late messages")
-	if left, _ := os.ReadDir(local.Keep); len(left) > 0 {
-		t.Errorf("%d folders are left", len(left))
+	if left, _ := filepath.Glob(filepath.Join(local.Keep, "*")); len(left) != 1 || !strings.Contains(left[0], "raft-1-") {
+		t.Errorf("left are %q, want the folder of the run that failed", left)
+	}
+}
+
+// A run that failed says why, and stays to be looked at.
+func TestLocalTrouble(t *testing.T) {
+	local := Local{Base: 1, Budget: 300 * time.Millisecond, Keep: t.TempDir()}
+	r, news := run(t, Hunt{Defects: defects("troubled"), Builds: newFakeBuilds(t, nil), Runner: local, Tries: 1, Jobs: 1})
+	in(t, news, "FAILED troubled in raft, try 1: ", ": exit status 2: a fault was not healed")
+	if r.Exit() != results.ExitHarness {
+		t.Errorf("exit %d", r.Exit())
+	}
+	if kept, _ := filepath.Glob(filepath.Join(local.Keep, "*-raft-1-*", "latest")); len(kept) != 1 {
+		t.Errorf("%d folders are kept, want that of the run that failed", len(kept))
 	}
 }
 

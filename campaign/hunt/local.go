@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"chaos/linearizability"
@@ -41,7 +42,7 @@ func kind(seed uint64) []string { return kinds[(seed-1)%localSeeds%uint64(len(ki
 type Local struct {
 	Base   uint64        // the first seed of the first try
 	Budget time.Duration // of one try
-	Keep   string        // folder for the runs that found something; "": they are not kept
+	Keep   string        // folder for the runs that found something, or failed; "": they are not kept
 }
 
 // In implements Runner.
@@ -98,7 +99,7 @@ func (l Local) run(ctx context.Context, program, system string, seed uint64) (v 
 		return v, err
 	}
 	defer func() {
-		if v.Outcome != linearizability.Invalid || l.Keep == "" {
+		if v.Outcome != linearizability.Invalid && err == nil || l.Keep == "" {
 			err = errors.Join(err, os.RemoveAll(out))
 		}
 	}()
@@ -116,9 +117,18 @@ func (l Local) run(ctx context.Context, program, system string, seed uint64) (v 
 		}
 		return blame(s.Verdict), nil
 	case e.status != results.ExitValid && e.status != results.ExitUnknown && ctx.Err() == nil:
-		return v, e.failure(fmt.Sprintf("chaos %v", args))
+		return v, trouble(e, args)
 	}
 	return v, nil
+}
+
+// trouble is why a run failed: what its summary says, else what it said at all.
+func trouble(e ended, args []string) error {
+	var s results.Summary
+	if err := json.Unmarshal(e.out, &s); err != nil || len(s.Harness) == 0 {
+		return e.failure(fmt.Sprintf("chaos %v", args))
+	}
+	return fmt.Errorf("chaos %v: exit status %d: %s", args, e.status, strings.Join(s.Harness, "; "))
 }
 
 // blame finds the part of an invalid verdict that no part of its own explains.

@@ -1,6 +1,7 @@
 package hunt
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -83,6 +84,33 @@ func TestDefectsBuild(t *testing.T) {
 			t.Errorf("%s says %q, %v", d.Name, out, err)
 		}
 		os.Remove(program)
+	}
+}
+
+// What can't be built is built once, and tells why once; one that was interrupted is built again.
+func TestBrokenBuild(t *testing.T) {
+	files := small()
+	files["go.mod"] += "\ngo 1.24\n"
+	files["cmd/chaos/main.go"] = "package main\n\nfunc main() { missing() }\n"
+	s, err := Open(tree(t, files))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := NewBuilder(s, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	interrupted, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, c := range []struct {
+		ctx  context.Context
+		want string
+	}{
+		{interrupted, "canceled"}, {t.Context(), "undefined: missing"}, {t.Context(), "building sound failed before"},
+	} {
+		if _, err := b.Build(c.ctx, Defect{}); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%v; want %q", err, c.want)
+		}
 	}
 }
 
@@ -198,18 +226,24 @@ func TestSum(t *testing.T) {
 	}
 }
 
-// A build is named after the sources and the patch: of others it is another one.
+// A build is named after the sources and the diff: of others it is another one.
+// A head that says it in other words changes nothing.
 func TestKey(t *testing.T) {
 	key := func(sum, patch string) string {
 		b := Builder{source: Source{sum: sum}}
-		return b.Key(Defect{Name: "small", Text: []byte(patch)})
+		d, err := Parse(rightFile, []byte(patch))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b.Key(d)
 	}
 	keys := map[string]bool{}
-	for _, k := range []string{key("these", "patch"), key("others", "patch"), key("these", "another"), key("these", ""), key("these", "patch")} {
+	other, head := strings.Replace(right, "+2", "+3", 1), strings.Replace(right, "never", "once", 1)
+	for _, k := range []string{key("these", right), key("others", right), key("these", other), key("these", head), (&Builder{source: Source{sum: "these"}}).Key(Defect{})} {
 		keys[k] = true
 	}
 	if len(keys) != 4 {
-		t.Errorf("four builds have the keys %v", keys)
+		t.Errorf("four builds, and one with another head, have the keys %v", keys)
 	}
 }
 

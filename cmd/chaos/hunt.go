@@ -79,7 +79,7 @@ func (f *huntFlags) register(c *cobra.Command) {
 	d.Uint64Var(&f.seed, "seed", 1, "the first seed of the first try")
 	d.StringSliceVar(&f.only, "only", nil, "hunt these defects only")
 	d.StringVar(&f.state, "state", "", "keep finished tries in this file, and go on from it")
-	d.StringVar(&f.keep, "keep", "", "local: folder for the runs that found something")
+	d.StringVar(&f.keep, "keep", "", "local: folder for the runs that found something, or failed")
 	d.BoolVar(&f.record, "record", false, "write "+hunt.RecordFile+" in the source tree")
 	d.BoolVar(&f.json, "json", false, "print the result as one JSON document; --quiet keeps the progress back")
 	d.BoolVar(&f.quiet, "quiet", false, "no progress, and of the result only the verdict")
